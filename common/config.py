@@ -1,0 +1,144 @@
+"""Closed configuration: pydantic models, YAML files with `extends`, `key.path=value` overrides.
+
+Each package keeps its own models beside what they configure. An unknown key is an error that names the
+nearest known one; all violations of a file are reported at once (ConfigError, exit 2).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from common.errors import ConfigError, UsageError
+
+
+class Config(BaseModel):
+    """Base of every configuration model: frozen, closed, documented by the docstrings of its fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+C = TypeVar("C", bound=BaseModel)
+MAX_EXTENDS_DEPTH = 8
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Parse one YAML mapping safely."""
+    if not path.is_file():
+        raise UsageError("no such recipe file", where=str(path), fix="give the path of an existing YAML file")
+    try:
+        value = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise UsageError(f"not valid YAML: {e}", where=str(path), fix="correct the line named above") from e
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UsageError("a recipe is a mapping of keys to values", where=str(path), fix="see launch/recipes/")
+    return value
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge of mappings; everything else in `over` replaces what `base` has."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def read_recipe(path: Path, *, depth: int = 0) -> dict[str, Any]:
+    """A YAML file merged over the file that its `extends: other.yaml` names (relative to itself)."""
+    if depth > MAX_EXTENDS_DEPTH:
+        raise UsageError("`extends` goes in circles", where=str(path), fix="remove one `extends`")
+    raw = read_yaml(path)
+    parent = raw.pop("extends", None)
+    if parent is None:
+        return raw
+    return merge(read_recipe(path.parent / str(parent), depth=depth + 1), raw)
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`a.b=3` as {"a": {"b": 3}}; the value is YAML."""
+    key, sep, value = text.partition("=")
+    if not sep or not key:
+        raise UsageError(f"override {text!r} is not key.path=value", fix="write for example train.lr=1e-4")
+    tree: Any = _parse_scalar(value)
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return tree
+
+
+def _parse_scalar(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-4 (no dot) as a string.
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def load(model: type[C], recipe: Path | None, overrides: Sequence[str] = ()) -> C:
+    """The validated configuration of `recipe` with `overrides` on top."""
+    raw = read_recipe(recipe) if recipe else {}
+    for text in overrides:
+        raw = merge(raw, parse_override(text))
+    return validate(model, raw, where=str(recipe) if recipe else "command line")
+
+
+def validate(model: type[C], raw: Mapping[str, Any], *, where: str) -> C:
+    """Build `model` from plain data, or raise one ConfigError with every violation."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as e:
+        raise ConfigError([_describe(model, err) for err in e.errors()], where=where) from None
+
+
+def _describe(model: type[BaseModel], error: Any) -> str:
+    loc = [str(part) for part in error["loc"]]
+    path = ".".join(loc)
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, loc[:-1])
+        near = difflib.get_close_matches(loc[-1], known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(sorted(known))}"
+        return f"{path}: unknown key{hint}"
+    if error["type"] == "missing":
+        return f"{path}: missing; add it to the recipe"
+    return f"{path or model.__name__}: {error['msg']} (got {error.get('input')!r:.80})"
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Field names of the (nested) model that `path` leads to; unions and lists are searched through."""
+    models: list[type[BaseModel]] = [model]
+    for part in path:
+        nested = [m for one in models for m in _models_in(one, part)]
+        models = nested or models
+    return [name for one in models for name in one.model_fields]
+
+
+def _models_in(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
+    info = model.model_fields.get(field)
+    if info is None:
+        return []
+    found: list[type[BaseModel]] = []
+    stack: list[Any] = [info.annotation]
+    while stack:
+        annotation = stack.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.append(annotation)
+        stack.extend(getattr(annotation, "__args__", ()))
+    return found
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """The resolved configuration as YAML that `load` reads back to an equal model."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

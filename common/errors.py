@@ -1,0 +1,63 @@
+"""The one vocabulary of errors that a person sees.
+
+Every error says what is wrong, where, and the fix. `launch.cli` prints it in one piece without a
+traceback and exits with `exit_code`; anything that is not an `OsimError` is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit statuses of every `osim` verb."""
+
+    DONE = 0
+    USAGE = 2
+    """Wrong use, configuration or input."""
+    GATE = 3
+    """A gate failed: coverage, numerics, budget."""
+    INTERRUPTED = 4
+    """Stopped before the end; the same command resumes it."""
+
+
+class OsimError(Exception):
+    """An error with a place and a fix. Subclasses fix the exit code."""
+
+    exit_code: ExitCode = ExitCode.USAGE
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        text = f"{where}: {what}" if where else what
+        super().__init__(f"{text}\n  fix: {fix}" if fix else text)
+
+
+class UsageError(OsimError):
+    """Wrong arguments, missing files, taken ports: nothing was started."""
+
+
+class ConfigError(OsimError):
+    """A configuration with one or more violations, all of them listed."""
+
+    def __init__(self, violations: Sequence[str], *, where: str = "", fix: str = "") -> None:
+        self.violations = tuple(violations)
+        count = len(self.violations)
+        listing = "\n".join(f"  - {v}" for v in self.violations)
+        super().__init__(f"{count} problem{'s' if count != 1 else ''}\n{listing}", where=where, fix=fix)
+
+
+class DataError(OsimError):
+    """Input or stored bytes that cannot be trusted: a corrupt shard, a wrong schema, a tokenizer mismatch."""
+
+
+class GateError(OsimError):
+    """A run stopped itself because a stated bound did not hold."""
+
+    exit_code = ExitCode.GATE
+
+
+class Interrupted(OsimError):
+    """The run was asked to stop; its state is on disk and the same command resumes it."""
+
+    exit_code = ExitCode.INTERRUPTED

@@ -1,0 +1,124 @@
+"""Files that are either whole or absent: write to a temporary name, fsync, rename.
+
+A reader never sees half a file; a killed writer leaves the earlier version untouched. Directories are made
+visible the same way by `atomic_directory`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import xxhash
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames inside `path` durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, atomically and durably."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_directory(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by indented JSON with sorted keys (numpy scalars and arrays allowed)."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
+    write_bytes(path, orjson.dumps(value, option=options) + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parse one JSON file."""
+    return orjson.loads(path.read_bytes())
+
+
+def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one record as one line in one write; safe for a single writer."""
+    line = orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+    with path.open("ab") as f:
+        f.write(line)
+
+
+def repair_jsonl_tail(path: Path) -> None:
+    """Cut off the unfinished last line of a killed writer, so that the next append starts a line."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        os.truncate(path, whole)
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a JSON-lines file; an unfinished last line (a killed writer) is left out."""
+    with path.open("rb") as f:
+        for line in f:
+            if not line.endswith(b"\n"):
+                return
+            yield orjson.loads(line)
+
+
+@contextmanager
+def atomic_directory(final: Path) -> Iterator[Path]:
+    """Give a temporary directory that becomes `final` by one rename if the body succeeds, and vanishes if not.
+
+    An existing `final` is replaced only at the end.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # One fixed name: what a killed writer left behind is removed by the next one.
+    temporary = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if final.exists():
+            old = final.with_name(f".{final.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+            temporary.rename(final)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(final)
+        fsync_directory(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def hash_file(path: Path) -> str:
+    """xxh3-128 of a file's bytes, as hex."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as f:
+        while chunk := f.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """xxh3-128 of the canonical JSON of `value`: equal content, equal hash."""
+    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())

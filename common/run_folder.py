@@ -1,0 +1,155 @@
+"""The folder of one run: config.yaml, manifest.json, metrics.jsonl, ledger/, checkpoints/, logs/, report.html.
+
+One process owns a run folder at a time: `RunFolder.open` takes an advisory lock that dies with the process.
+A folder that was made with another configuration is refused rather than mixed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from common.config import dump_yaml
+from common.errors import UsageError
+from common.files import append_jsonl, read_jsonl, repair_jsonl_tail, write_json, write_text
+
+PACKAGES = ("torch", "megatron-core", "transformers", "tokenizers", "numpy", "pydantic", "sglang")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run. Opening is idempotent; a second process on the same folder is refused."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @classmethod
+    def prepare(cls, path: Path, config: BaseModel, *, inputs: Mapping[str, str] | None = None) -> RunFolder:
+        """Create the folder, or check that the existing one was made with the same configuration.
+
+        `inputs` are content hashes of what the run reads (data, prompts, checkpoints); they go to the manifest.
+        """
+        run = cls(path)
+        text = dump_yaml(config)
+        if run.config.exists() and run.config.read_text() != text:
+            raise UsageError(
+                "this run folder was made with another configuration",
+                where=str(path),
+                fix="give another output folder, or the recipe and overrides that made this one "
+                f"(they are in {run.config})",
+            )
+        for folder in (path, run.ledger, run.checkpoints, run.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not run.config.exists():
+            write_json(run.manifest, describe_environment() | {"inputs": dict(inputs or {})})
+            write_text(run.config, text)
+        repair_jsonl_tail(run.metrics)
+        return run
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                f.seek(0)
+                raise UsageError(
+                    f"another run is using this folder (process {f.read().strip() or 'unknown'})",
+                    where=str(self.path),
+                    fix="wait for it, stop it, or give another output folder",
+                ) from None
+            f.truncate(0)
+            f.write(str(os.getpid()))
+            f.flush()
+            yield
+
+    def log_metrics(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl: {"step", "phase", "time", **values}."""
+        append_jsonl(self.metrics, {"step": step, "phase": phase, "time": time.time(), **values})
+
+    def read_metrics(self, phase: str | None = None) -> list[dict[str, Any]]:
+        """All metric lines, oldest first; when a resumed run logged a step again, the newer line wins."""
+        if not self.metrics.exists():
+            return []
+        last: dict[tuple[str, int], dict[str, Any]] = {}
+        for line in read_jsonl(self.metrics):
+            if phase is None or line["phase"] == phase:
+                last[line["phase"], line["step"]] = line
+        return list(last.values())
+
+
+def describe_environment() -> dict[str, Any]:
+    """What a later reader needs to repeat the run: commit, versions, machine, command."""
+    return {
+        "git": _git_state(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state() -> dict[str, Any] | None:
+    root = Path(__file__).resolve().parent
+
+    def git(*args: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else None

@@ -1,0 +1,1 @@
+"""Episodes: pure environments, players, judges and the ledger. No torch, no megatron."""

@@ -1,0 +1,93 @@
+"""Environments are pure state machines: no network, no clock, no global RNG, no mutation of a given state.
+
+`envs.play.play` is the only driver. Purity makes episodes replayable and forkable at any turn. A seat's view
+is only ever extended (checked by `play`): this is what makes token-exact multi-turn contexts possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Protocol, TypeVar
+
+from envs.types import Message, Outcome, Row, Seat
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class FormatError:
+    """A policy output that the environment cannot act on: the policy's own fault, scored and counted."""
+
+    detail: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The episode has ended."""
+
+    reason: str = "finished"
+
+
+@dataclass(frozen=True)
+class JudgeAsk:
+    """A question for the judge: the spec's id, the fields it fills in, and how a verdict becomes a score."""
+
+    spec: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Verbal feedback on a played episode for one seat.
+
+    `text` is appended to the seat's first user message when the row is played again. `sees_gold` declares that
+    the writer of the text saw the reference answer; reports show it.
+    """
+
+    text: str
+    sees_gold: bool
+
+
+@dataclass(frozen=True)
+class FeedbackAsk:
+    """Feedback that a critic model must write."""
+
+    spec: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    sees_gold: bool = False
+
+
+class Env(Protocol[S]):
+    """One task's rules. S is an immutable state."""
+
+    seats: tuple[Seat, ...]
+
+    def start(self, row: Row, rng: Random) -> S:
+        """The first state. Raises DataError on a malformed row."""
+        ...
+
+    def turn(self, state: S) -> Sequence[Seat] | Done:
+        """Who acts now; several seats act simultaneously."""
+        ...
+
+    def view(self, state: S, seat: Seat) -> Sequence[Message]:
+        """That seat's private view, ending with a message it must answer when it is its turn."""
+        ...
+
+    def hear(self, state: S, seat: Seat, text: str) -> S | FormatError:
+        """Parse and apply an action."""
+        ...
+
+    def score(self, state: S) -> Mapping[Seat, Outcome | JudgeAsk]:
+        """Scores of a finished (or limit-stopped) episode."""
+        ...
+
+    def feedback(self, state: S, seat: Seat) -> Feedback | FeedbackAsk | None:
+        """Verbal feedback for a seat after the episode, or None when there is none to give."""
+        ...
+
+    def privileged(self, row: Row, seat: Seat) -> str | None:
+        """Privileged context for a teacher (on-policy distillation), or None when the task has none."""
+        ...

@@ -1,0 +1,1 @@
+"""Suites, statistics, comparison and reports. Engines are passed in; no torch."""

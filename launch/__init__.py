@@ -1,0 +1,1 @@
+"""The `osim` command: recipes, quickstart, doctor, planner, executors. Only this package imports all others."""

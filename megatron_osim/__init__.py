@@ -1,0 +1,1 @@
+"""The model on Megatron-Core: runtime, architecture, conversion, data, loss, checkpoints, midtraining."""

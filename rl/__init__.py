@@ -1,0 +1,1 @@
+"""Rollout service, weight sync, actor, algorithms and the RL loop."""
