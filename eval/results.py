@@ -1,0 +1,235 @@
+"""Results of an evaluation: what is measured, of how much, how sure. The schema of results.json.
+
+A value never travels without its interval, its n and its coverage. Per-episode values are kept (`Item`), so that
+two results files are enough for a paired comparison, and a saved file can be resampled again. Reading a file of a
+newer schema is refused (DataError); writing is atomic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, ValidationError
+
+from common.config import Config
+from common.errors import DataError, GateError, UsageError
+from common.files import read_json, write_bytes, write_json
+from eval.stats import Estimate
+
+SCHEMA_VERSION = 1
+RESULTS_FILE = "results.json"
+
+Direction = Literal["higher", "lower"]
+
+
+class Item(Config):
+    """One episode. `content` hashes task version and row: two items with equal content and epoch are pairs."""
+
+    row: str
+    epoch: int
+    cluster: str
+    content: str
+    key: str
+    """Content hash of everything that determines the episode; the ledger's key and the report's permalink."""
+    value: float | None
+    """None: unscored, for `reason`. Never a stand-in number."""
+    reason: str | None = None
+    format_error: bool = False
+    parts: dict[str, float] = Field(default_factory=dict)
+
+
+class PartResult(Config):
+    """A named part of a task (an order, a dimension): mean over the episodes that have it."""
+
+    name: str
+    estimate: Estimate
+    baseline: Estimate | None = None
+
+
+class TaskResult(Config):
+    """One task under one scorer profile."""
+
+    task: str
+    version: int
+    axis: str
+    profile: str
+    metric: str
+    direction: Direction = "higher"
+    planned: int
+    scored: int
+    unscored: dict[str, int] = Field(default_factory=dict)
+    """Count per reason."""
+    format_errors: int = 0
+    estimate: Estimate | None
+    """None when nothing was scored."""
+    baseline: Estimate | None = None
+    """The answer-frequency predictor on the same rows (eval/baseline.py)."""
+    baseline_note: str = ""
+    parts: tuple[PartResult, ...] = ()
+    items: tuple[Item, ...] = ()
+    licence: str = ""
+    partner: str = ""
+    judge: str = ""
+
+    @property
+    def coverage(self) -> float:
+        return self.scored / self.planned if self.planned else 0.0
+
+
+class AxisResult(Config):
+    axis: str
+    estimate: Estimate
+    tasks: tuple[str, ...]
+
+
+class IndexResult(Config):
+    """SOUL-Index with the definition it was computed by."""
+
+    estimate: Estimate
+    micro: Estimate
+    """OdysSim's aggregate: mean over all rows of all tasks."""
+    axes: tuple[AxisResult, ...]
+    definition: str
+    complete: bool
+    """False: axes or tasks are missing, so the number is not comparable with a full SOUL-Index."""
+    missing: tuple[str, ...] = ()
+
+
+class Results(Config):
+    """Everything one evaluation found."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    """Label of this evaluation in tables, e.g. "after GRPO"."""
+    model: str
+    """Identity of what was evaluated: a path plus weights hash, or an endpoint plus model name."""
+    plan: str
+    """Hash of the plan: equal plans asked the same questions in the same way."""
+    seed: int
+    epochs: int
+    profile: str
+    tasks: tuple[TaskResult, ...]
+    index: IndexResult | None = None
+    wall_s: float = 0.0
+    cost_usd: float = 0.0
+    generated_tokens: int = 0
+    provenance: dict[str, str] = Field(default_factory=dict)
+
+    def task(self, name: str) -> TaskResult:
+        for one in self.tasks:
+            if one.task == name:
+                return one
+        known = ", ".join(t.task for t in self.tasks)
+        raise UsageError(f"no task {name!r} in these results", where=self.name, fix=f"choose one of: {known}")
+
+    @property
+    def coverage(self) -> float:
+        planned = sum(t.planned for t in self.tasks)
+        return sum(t.scored for t in self.tasks) / planned if planned else 0.0
+
+    def require_coverage(self, minimum: float) -> None:
+        """Raise GateError (exit 3) when any task has fewer scored episodes than `minimum` of its plan."""
+        low = [t for t in self.tasks if t.coverage < minimum]
+        if not low:
+            return
+        lines = "; ".join(f"{t.task} {t.scored}/{t.planned} ({_reasons(t.unscored)})" for t in low)
+        raise GateError(
+            f"coverage is below {minimum:.0%}: {lines}",
+            where=self.name,
+            fix="run the same command again (it repeats only what has no score), or lower min_coverage and say so",
+        )
+
+    def save(self, path: Path) -> None:
+        """Write results.json atomically."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """Read a results.json, or the one inside a run folder."""
+        file = path / RESULTS_FILE if path.is_dir() else path
+        if not file.is_file():
+            raise UsageError(
+                "no results here", where=str(file), fix="give a run folder that osim eval run has finished"
+            )
+        try:
+            raw = read_json(file)
+        except ValueError as e:
+            raise DataError(
+                f"not valid JSON: {e}", where=str(file), fix="run osim eval run again on this folder"
+            ) from e
+        found = raw.get("schema_version") if isinstance(raw, Mapping) else None
+        if found != SCHEMA_VERSION:
+            raise DataError(
+                f"results schema {found}, this osim reads {SCHEMA_VERSION}",
+                where=str(file),
+                fix="rescore the run with this version: osim eval rescore RUN",
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as e:
+            raise DataError(
+                f"not a results file: {e.error_count()} violations, first: {e.errors()[0]['msg']}",
+                where=str(file),
+                fix="rescore the run: osim eval rescore RUN",
+            ) from e
+
+
+def _reasons(unscored: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(unscored.items())) or "not run"
+
+
+def export_parquet(results: Iterable[Results], path: Path) -> None:
+    """One line per episode and evaluation, for pandas or DuckDB; parts as a map column."""
+    rows: list[dict[str, Any]] = [
+        {
+            "run": r.name, "model": r.model, "task": t.task, "task_version": t.version, "axis": t.axis,
+            "profile": t.profile, "row": i.row, "epoch": i.epoch, "cluster": i.cluster, "key": i.key,
+            "value": i.value, "reason": i.reason, "format_error": i.format_error, "parts": list(i.parts.items()),
+        }
+        for r in results for t in r.tasks for i in t.items
+    ]  # fmt: skip
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("run", "model", "task")]
+        + [("task_version", pa.int32())]
+        + [(name, pa.string()) for name in ("axis", "profile", "row")]
+        + [("epoch", pa.int32()), ("cluster", pa.string()), ("key", pa.string()), ("value", pa.float64())]
+        + [("reason", pa.string()), ("format_error", pa.bool_()), ("parts", pa.map_(pa.string(), pa.float64()))]
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def text_table(results: Results) -> str:
+    """An lm-eval-style table in Markdown; parts are indented below their task."""
+    head = ["Task", "Version", "Profile", "n", "Scored", "Metric", "", "Value", "95 % interval", "Answer-frequency"]
+    lines = [head]
+    for t in results.tasks:
+        arrow = "↑" if t.direction == "higher" else "↓"
+        scored = f"{t.coverage:.1%}"
+        start = [t.task, str(t.version), t.profile, str(t.planned), scored, t.metric, arrow]
+        lines.append([*start, *_value_cells(t.estimate), _estimate_text(t.baseline)])
+        for p in t.parts:
+            start = [f"  {p.name}", "", "", str(p.estimate.n), "", "", arrow]
+            lines.append([*start, *_value_cells(p.estimate), _estimate_text(p.baseline)])
+    if results.index:
+        i = results.index
+        label = "SOUL-Index" if i.complete else "SOUL-Index (partial)"
+        lines.append([label, "", results.profile, str(i.estimate.n), "", "", "↑", *_value_cells(i.estimate), ""])
+        lines.append(["micro-average", "", results.profile, str(i.micro.n), "", "", "↑", *_value_cells(i.micro), ""])
+    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+    rendered = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
+    rendered.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(rendered)
+
+
+def _value_cells(e: Estimate | None) -> list[str]:
+    return [f"{e.value:.4f}", f"[{e.low:.4f}, {e.high:.4f}]"] if e else ["–", "no scored episode"]
+
+
+def _estimate_text(e: Estimate | None) -> str:
+    return f"{e.value:.4f} [{e.low:.4f}, {e.high:.4f}]" if e else ""
