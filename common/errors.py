@@ -6,8 +6,13 @@ traceback and exits with `exit_code`; anything that is not an `OsimError` is a b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from enum import IntEnum
+from typing import NoReturn
+
+ERROR_MARK = "error: "
+"""How a process prints its OsimError: this mark at the start of a line, then the text, and nothing after it."""
 
 
 class ExitCode(IntEnum):
@@ -61,3 +66,17 @@ class Interrupted(OsimError):
     """The run was asked to stop; its state is on disk and the same command resumes it."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def run_main(main: Callable[[], None]) -> NoReturn:
+    """The outer boundary of a process: an OsimError is printed in one piece and becomes the exit code.
+
+    Anything else is a bug and keeps its traceback (exit 1).
+    """
+    try:
+        main()
+    except OsimError as e:
+        sys.stdout.flush()
+        print(f"{ERROR_MARK}{e}", file=sys.stderr, flush=True)
+        sys.exit(int(e.exit_code))
+    sys.exit(int(ExitCode.DONE))

@@ -1,0 +1,226 @@
+"""What this machine has and lacks, each line with its version or its fix.
+
+Runs in the process of the command and changes nothing; offline except for one bounded request to the configured judge
+endpoint. Imports no heavy library (torch is asked in a child process). A check never raises: what it cannot find out
+is a finding.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["ok", "missing", "absent"]
+PYTHON_VERSIONS = ((3, 11), (3, 12))
+REQUIRED_PACKAGES = ("megatron-core", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
+"""Beside torch, what the CPU pipeline cannot do without."""
+PROBE_TIMEOUT_S = 60.0
+JUDGE_TIMEOUT_S = 5.0
+MIN_DISK_GIB = 5.0
+MIN_MEMORY_GIB = 12.0
+GIB = 2**30
+INSTALL = "make setup, or pip install -c constraints.txt -e '.[train]'"
+TORCH_PROBE = """
+import json, torch
+cuda = torch.cuda.is_available()
+gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())] if cuda else []
+print(json.dumps({
+    "version": torch.__version__,
+    "gloo": torch.distributed.is_available() and torch.distributed.is_gloo_available(),
+    "gpus": [[g.name, g.total_memory, g.major, g.minor] for g in gpus],
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. `missing`: even CPU runs need it; `absent`: only some work needs it."""
+
+    subject: str
+    state: State
+    detail: str
+    fix: str = ""
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """All findings, in the order of the report; `folder` is where runs will be written."""
+    yield _python()
+    torch = _ask_torch()
+    yield _torch(torch)
+    for name in REQUIRED_PACKAGES:
+        yield _package(name)
+    gpus: list[Any] = torch.get("gpus", [])
+    yield _gpus(gpus)
+    yield _transformer_engine(bool(gpus))
+    yield _apex()
+    yield _sglang(bool(gpus))
+    yield _slurm()
+    yield _nemo_run()
+    yield _judge()
+    yield _disk(folder)
+    yield _memory()
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] in PYTHON_VERSIONS:
+        return Finding("Python", "ok", version)
+    return Finding("Python", "missing", version, "use Python 3.11 or 3.12: make setup PYTHON=/path/to/python3.11")
+
+
+def _ask_torch() -> dict[str, Any]:
+    """What torch says of itself, from a child process; {"error": …} when it cannot be imported."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", TORCH_PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"importing it took more than {PROBE_TIMEOUT_S:.0f} s"}
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or ["it cannot be imported"])[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _torch(answer: dict[str, Any]) -> Finding:
+    if "error" in answer:
+        return Finding("torch", "missing", str(answer["error"]), INSTALL)
+    if not answer["gloo"]:
+        return Finding("torch", "missing", f"{answer['version']} without gloo", "install a torch build with gloo")
+    return Finding("torch", "ok", f"{answer['version']}, gloo")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _package(name: str) -> Finding:
+    version = _version(name)
+    return Finding(name, "ok", version) if version else Finding(name, "missing", "not installed", INSTALL)
+
+
+def _gpus(gpus: list[tuple[str, int, int, int]]) -> Finding:
+    if gpus:
+        name, memory, major, minor = gpus[0]
+        return Finding("GPUs", "ok", f"{len(gpus)} x {name}, {memory / GIB:.0f} GiB, sm_{major}{minor}")
+    if shutil.which("nvidia-smi"):
+        return Finding("GPUs", "absent", "nvidia-smi is here but torch sees none", "install a CUDA build of torch")
+    return Finding("GPUs", "absent", "none: everything runs on the CPU over gloo")
+
+
+def _transformer_engine(has_gpu: bool) -> Finding:
+    version = _version("transformer-engine")
+    if version:
+        return Finding("Transformer Engine", "ok", version)
+    fix = "pip install --no-build-isolation -e '.[gpu]'" if has_gpu else ""
+    return Finding("Transformer Engine", "absent", "not installed: Megatron's local layers are used", fix)
+
+
+def _apex() -> Finding:
+    """NVIDIA's apex and the unrelated package of that name in the registry are told apart by their content."""
+    spec = importlib.util.find_spec("apex")
+    if spec is None or not spec.submodule_search_locations:
+        return Finding("apex", "absent", "not installed (optional: torch's optimizers and norms are used)")
+    if any((Path(p) / "multi_tensor_apply").is_dir() for p in spec.submodule_search_locations):
+        return Finding("apex", "ok", f"NVIDIA {_version('apex') or 'build of unknown version'}")
+    return Finding("apex", "absent", "the package named apex here is not NVIDIA's", "pip uninstall apex")
+
+
+def _sglang(has_gpu: bool) -> Finding:
+    """SGLang lives in an environment of its own, which is never imported from here."""
+    root = Path(__file__).resolve().parent.parent
+    found = sorted(root.glob(".venv-sglang/lib/python*/site-packages/sglang-*.dist-info"))
+    if found and (root / ".venv-sglang/.ready").exists():
+        version = found[0].name.removeprefix("sglang-").removesuffix(".dist-info")
+        return Finding("SGLang", "ok", f"{version} in .venv-sglang")
+    if has_gpu and _version("sglang"):
+        return Finding("SGLang", "ok", f"{_version('sglang')} in this environment")
+    what = "unfinished environment" if found else "no environment"
+    return Finding("SGLang", "absent", f"{what}: rollouts use the embedded engine", "make sglang")
+
+
+def _output_of(*command: str) -> str | None:
+    """First output line of a program that is here and succeeds, else None."""
+    if not shutil.which(command[0]):
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return (done.stdout.splitlines() or [""])[0]
+
+
+def _slurm() -> Finding:
+    version = _output_of("sinfo", "--version")
+    if version is None:
+        return Finding("Slurm", "absent", "no sinfo here", "run osim launch on a login node, or over SSH")
+    if _output_of("sinfo", "--noheader") is None:
+        return Finding("Slurm", "absent", f"{version}, but the controller does not answer", "ask: scontrol ping")
+    accounting = "" if _output_of("sacct", "--noheader", "-X") is not None else "; sacct does not answer"
+    return Finding("Slurm", "ok", version + accounting)
+
+
+def _nemo_run() -> Finding:
+    version = _version("nemo-run")
+    if version:
+        return Finding("NeMo-Run", "ok", version)
+    return Finding(
+        "NeMo-Run", "absent", "not installed: only local runs", "pip install -c constraints.txt -e '.[slurm]'"
+    )
+
+
+def _judge() -> Finding:
+    """The endpoint that the openai SDK's own variables name; the key is never printed."""
+    url = os.environ.get("OPENAI_BASE_URL", "")
+    key = os.environ.get("OPENAI_API_KEY", "")
+    if not url and not key:
+        fix = "export OPENAI_API_KEY (and OPENAI_BASE_URL for another provider); rule-scored tasks need none"
+        return Finding("Judge endpoint", "absent", "none configured", fix)
+    import httpx
+
+    url = (url or "https://api.openai.com/v1").rstrip("/")
+    try:
+        status = httpx.get(
+            f"{url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=JUDGE_TIMEOUT_S
+        ).status_code
+    except httpx.HTTPError as e:
+        return Finding(
+            "Judge endpoint", "absent", f"{url}: {type(e).__name__}", "check OPENAI_BASE_URL and the network"
+        )
+    if status in (401, 403):
+        return Finding("Judge endpoint", "absent", f"{url}: the key is refused ({status})", "set OPENAI_API_KEY")
+    if status >= 400:
+        return Finding("Judge endpoint", "absent", f"{url}: HTTP {status}", "check OPENAI_BASE_URL")
+    return Finding("Judge endpoint", "ok", url)
+
+
+def _disk(folder: Path) -> Finding:
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / GIB
+    if free < MIN_DISK_GIB:
+        return Finding(
+            "Disk", "missing", f"{free:.1f} GiB free at {folder}", f"free {MIN_DISK_GIB:.0f} GiB or give --out"
+        )
+    return Finding("Disk", "ok", f"{free:.0f} GiB free at {folder}")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    text = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB available; {os.cpu_count()} cores"
+    if memory.available / GIB < MIN_MEMORY_GIB:
+        return Finding("Memory", "absent", text, f"the quickstart wants {MIN_MEMORY_GIB:.0f} GiB")
+    return Finding("Memory", "ok", text)
