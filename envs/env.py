@@ -6,12 +6,15 @@ is only ever extended (checked by `play`): this is what makes token-exact multi-
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from random import Random
 from typing import Any, Protocol, TypeVar
 
-from envs.types import Message, Outcome, Row, Seat
+from envs.types import Feedback, Message, Outcome, Row, Score, Seat
+
+__all__ = ["Done", "Env", "Feedback", "FeedbackAsk", "FormatError", "JudgeAsk", "S"]
 
 S = TypeVar("S")
 
@@ -32,31 +35,25 @@ class Done:
 
 @dataclass(frozen=True)
 class JudgeAsk:
-    """A question for the judge: the spec's id, the fields it fills in, and how a verdict becomes a score."""
+    """A question for the judge: the spec's id, the fields it fills in, and how a verdict becomes a score.
+
+    `combine` takes a validated instance of the spec's schema. There is no default verdict: when the judge fails,
+    `combine` is not called and the seat is Unscored(judge_failed).
+    """
 
     spec: str
     fields: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Feedback:
-    """Verbal feedback on a played episode for one seat.
-
-    `text` is appended to the seat's first user message when the row is played again. `sees_gold` declares that
-    the writer of the text saw the reference answer; reports show it.
-    """
-
-    text: str
-    sees_gold: bool
+    combine: Callable[[Any], Score]
 
 
 @dataclass(frozen=True)
 class FeedbackAsk:
-    """Feedback that a critic model must write."""
+    """Feedback that a critic model must write; `text` takes it out of a validated instance of the spec's schema."""
 
     spec: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     sees_gold: bool = False
+    text: Callable[[Any], str] = attrgetter("feedback")
 
 
 class Env(Protocol[S]):
@@ -65,7 +62,7 @@ class Env(Protocol[S]):
     seats: tuple[Seat, ...]
 
     def start(self, row: Row, rng: Random) -> S:
-        """The first state. Raises DataError on a malformed row."""
+        """The first state. `rng` is the same for all samples of a row. Raises DataError on a malformed row."""
         ...
 
     def turn(self, state: S) -> Sequence[Seat] | Done:
@@ -73,7 +70,10 @@ class Env(Protocol[S]):
         ...
 
     def view(self, state: S, seat: Seat) -> Sequence[Message]:
-        """That seat's private view, ending with a message it must answer when it is its turn."""
+        """That seat's private view, ending with a message it must answer when it is its turn.
+
+        Between two of its turns it grows by one assistant message, what the seat said, and then by what it heard.
+        """
         ...
 
     def hear(self, state: S, seat: Seat, text: str) -> S | FormatError:

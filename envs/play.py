@@ -1,0 +1,301 @@
+"""`play`: drive one environment with one player per seat, a judge, limits and a seed. The only place with I/O.
+
+What happens on failure (spec: one table, training and evaluation alike):
+* a policy output that the environment cannot act on: Score(0, format_error) for that seat; the others had a failing
+  partner and are Unscored(partner_failed);
+* turn or token limit: the episode ends and is scored as it is;
+* engine, partner or judge failure, a timeout, a bug in a task: Unscored with the reason; never a number;
+* an OsimError about the whole run (budget, configuration) and cancellation pass through.
+
+Seeds are stateless: a turn's seed depends on the episode's seed, the seat and the turn; the environment's own draws
+on the row and `setting_seed` only, so that all samples of a group face the same situation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.errors import UsageError
+from common.seeds import derive_rng, derive_seed
+from envs.boundary import Bug, contain
+from envs.engine import EngineError
+from envs.env import Done, Env, FormatError, JudgeAsk
+from envs.judges.base import Judge, JudgeFailed
+from envs.players.base import Ask, ContextFull, Player, PlayerFailed, Said, Session
+from envs.tokens import with_feedback
+from envs.types import (
+    Episode,
+    FailureReason,
+    Feedback,
+    JudgeCall,
+    Limits,
+    Message,
+    Outcome,
+    Row,
+    Say,
+    Score,
+    Seat,
+    Stop,
+    Unscored,
+)
+
+
+def episode_seed(run_seed: int, step: int, row: Row, sample: int, *, phase: str = "rollout") -> int:
+    """The seed of one episode of a run, from its coordinates alone."""
+    return derive_seed(run_seed, phase, step, row.prompt_id, sample)
+
+
+def check_seats(env: Env[Any], players: Mapping[Seat, Player], learnable: Collection[Seat]) -> None:
+    """Refuse a table that cannot be played, before anything is spent. Raises UsageError."""
+    problems = []
+    if missing := sorted(set(env.seats) - set(players)):
+        problems.append(f"no player for seat {', '.join(missing)}")
+    if unknown := sorted((set(players) | set(learnable)) - set(env.seats)):
+        problems.append(f"no such seat: {', '.join(unknown)}")
+    problems += [
+        f"seat {seat!r} cannot learn: its player gives text, not the sampled token ids"
+        for seat in sorted(learnable)
+        if seat in players and not players[seat].token_exact
+    ]
+    if problems:
+        raise UsageError(
+            "; ".join(problems),
+            where="players",
+            fix=f"the seats are {', '.join(env.seats)}; a learnable seat needs an EnginePlayer",
+        )
+
+
+@dataclass
+class _Table:
+    """What has happened so far; kept through failures, so that an unscored episode still shows its transcript."""
+
+    sessions: Mapping[Seat, Session]
+    feedback_text: Mapping[Seat, str]
+    state: Any = None
+    turn: int = 0
+    stop: Stop = Stop.FINISHED
+    says: list[Say] = field(default_factory=list)
+    calls: list[JudgeCall] = field(default_factory=list)
+    views: dict[Seat, tuple[Message, ...]] = field(default_factory=dict)
+    opening: dict[Seat, int] = field(default_factory=dict)
+    offender: tuple[Seat, str] | None = None
+    feedback: dict[Seat, Feedback] = field(default_factory=dict)
+
+
+async def play(
+    env: Env[Any],
+    row: Row,
+    players: Mapping[Seat, Player],
+    *,
+    judge: Judge | None = None,
+    learnable: Collection[Seat] = (),
+    seed: int,
+    limits: Limits | None = None,
+    feedback_text: Mapping[Seat, str] | None = None,
+    want_feedback: bool = False,
+    setting_seed: int = 0,
+    scorer: str = "strict",
+) -> Episode:
+    """Play `row` once.
+
+    feedback_text: verbal feedback per seat, appended to that seat's first user message (the trace then also holds
+    the first prompt without it). want_feedback: ask the environment (and the critic, where it needs one) for
+    feedback on this episode, for each learnable seat. Raises UsageError for a table that cannot be played and lets
+    other run-wide OsimErrors through; everything else becomes an Outcome.
+    """
+    check_seats(env, players, learnable)
+    limits = limits or Limits()
+    started = time.monotonic()
+    sessions = {
+        seat: players[seat].join(
+            seat, learnable=seat in learnable, limits=limits, episode_id=f"{row.prompt_id}/{seed:x}"
+        )
+        for seat in env.seats
+    }
+    table = _Table(sessions, dict(feedback_text or {}))
+
+    async def run() -> dict[Seat, Outcome]:
+        await _drive(env, row, table, limits, seed, setting_seed)
+        outcomes = await _score(env, table, judge, seed)
+        if want_feedback:
+            await _ask_feedback(env, table, judge, learnable, seed)
+        return outcomes
+
+    result = await _within(run(), limits.episode_timeout_s)
+    if isinstance(result, Unscored):
+        table.stop = Stop.FAILED
+        result = dict.fromkeys(env.seats, result)
+    return Episode(
+        row=row,
+        seed=seed,
+        says=tuple(table.says),
+        views=table.views,
+        traces={seat: session.trace() for seat, session in sessions.items()},
+        outcomes=result,
+        judge_calls=tuple(table.calls),
+        wall_s=time.monotonic() - started,
+        scorer=scorer,
+        stop=table.stop,
+        turns=table.turn,
+        setting_seed=setting_seed,
+        opening=table.opening,
+        feedback_text=table.feedback_text,
+        feedback=table.feedback,
+    )
+
+
+async def _within(run: Coroutine[Any, Any, dict[Seat, Outcome]], timeout_s: float) -> dict[Seat, Outcome] | Unscored:
+    """The outcomes, or why there are none."""
+    deadline = asyncio.timeout(timeout_s)
+    try:
+        async with deadline:
+            result = await contain(_foreseen(run))
+    except TimeoutError:
+        return Unscored(FailureReason.TIMEOUT, f"the episode took longer than {timeout_s} s")
+    return Unscored(FailureReason.BUG, result.detail) if isinstance(result, Bug) else result
+
+
+async def _foreseen(run: Coroutine[Any, Any, dict[Seat, Outcome]]) -> dict[Seat, Outcome] | Unscored:
+    """Typed failures as outcomes."""
+    try:
+        return await run
+    except EngineError as e:
+        return Unscored(FailureReason.ENGINE_FAILED, str(e))
+    except PlayerFailed as e:
+        return Unscored(e.reason, str(e))
+    except _TurnTimeout as e:
+        return Unscored(FailureReason.TIMEOUT, str(e))
+
+
+class _TurnTimeout(Exception):
+    """A seat took too long."""
+
+
+async def _drive(env: Env[Any], row: Row, table: _Table, limits: Limits, seed: int, setting_seed: int) -> None:
+    """Turns until the environment is done, a limit is reached, or an action cannot be parsed."""
+    table.state = env.start(row, derive_rng(setting_seed, "setting", row.prompt_id))
+    while not isinstance(seats := env.turn(table.state), Done):
+        if table.turn >= limits.max_turns:
+            table.stop = Stop.TURN_LIMIT
+            break
+        if not seats:
+            raise ValueError("the environment says that nobody acts and that it is not done")
+        asks = [_ask(env, table, seat, seed) for seat in seats]
+        try:
+            said = await _act(table, seats, asks, limits.turn_timeout_s)
+        except ContextFull:
+            table.stop = Stop.TOKEN_LIMIT
+            break
+        for seat, one in zip(seats, said, strict=True):
+            table.says.append(Say(seat, one.text))
+            table.calls += one.calls
+            heard = env.hear(table.state, seat, one.text)
+            if isinstance(heard, FormatError):
+                table.offender, table.stop = (seat, heard.detail), Stop.FORMAT_ERROR
+                break
+            table.state = heard
+        table.turn += 1
+        if table.offender:
+            break
+    for seat in env.seats:
+        extend_view(env, table.state, seat, table.views)
+
+
+def _ask(env: Env[Any], table: _Table, seat: Seat, seed: int) -> Ask:
+    before = len(table.views.get(seat, ()))
+    view = extend_view(env, table.state, seat, table.views)
+    hint = table.feedback_text.get(seat)
+    hinted = with_feedback(view, hint) if hint is not None else view
+    first = seat not in table.opening
+    if first:
+        table.opening[seat] = len(view)
+        return Ask(
+            hinted, hinted, table.turn, derive_seed(seed, seat, table.turn), view if hint is not None else None
+        )
+    if len(view) == before or view[before].role != "assistant":
+        raise ValueError(f"the view of seat {seat!r} does not go on with what the seat said")
+    # From `before` on, feedback changes nothing: it belongs to the first prompt.
+    return Ask(hinted, view[before + 1 :], table.turn, derive_seed(seed, seat, table.turn))
+
+
+def extend_view(env: Env[Any], state: Any, seat: Seat, views: dict[Seat, tuple[Message, ...]]) -> tuple[Message, ...]:
+    """The seat's view now; raises ValueError unless it extends what the seat saw before."""
+    before, view = views.get(seat, ()), tuple(env.view(state, seat))
+    if view[: len(before)] != before:
+        raise ValueError(f"the view of seat {seat!r} was rewritten, not extended")
+    views[seat] = view
+    return view
+
+
+async def _act(table: _Table, seats: Sequence[Seat], asks: Sequence[Ask], timeout_s: float) -> list[Said]:
+    """All seats of this round, at once."""
+    deadline = asyncio.timeout(timeout_s)
+    try:
+        async with deadline:
+            if len(seats) == 1:
+                return [await table.sessions[seats[0]].act(asks[0])]
+            return await _together([table.sessions[seat].act(ask) for seat, ask in zip(seats, asks, strict=True)])
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise _TurnTimeout(f"turn {table.turn} ({', '.join(seats)}) took longer than {timeout_s} s") from None
+
+
+async def _together(calls: Sequence[Coroutine[Any, Any, Said]]) -> list[Said]:
+    """`gather` that leaves nothing running when one of them fails."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _score(env: Env[Any], table: _Table, judge: Judge | None, seed: int) -> dict[Seat, Outcome]:
+    if table.offender:
+        who, detail = table.offender
+        fault = Unscored(FailureReason.PARTNER_FAILED, f"seat {who!r} broke the format: {detail}")
+        own = Score(0.0, format_error=True, explanation=detail)
+        return {seat: own if seat == who else fault for seat in env.seats}
+    asked = dict(env.score(table.state))
+    outcomes: dict[Seat, Outcome] = {}
+    for seat, outcome in asked.items():
+        if seat not in env.seats:
+            raise ValueError(f"the environment scores {seat!r}, which is not one of its seats {env.seats}")
+        outcomes[seat] = await _judged(table, judge, outcome, seed) if isinstance(outcome, JudgeAsk) else outcome
+    return outcomes
+
+
+async def _judged(table: _Table, judge: Judge | None, ask: JudgeAsk, seed: int) -> Outcome:
+    if judge is None:
+        return Unscored(FailureReason.JUDGE_FAILED, f"{ask.spec}: no judge is configured")
+    reply = await judge.ask(ask.spec, ask.fields, seed=derive_seed(seed, "judge", ask.spec))
+    table.calls += reply.calls
+    if isinstance(reply, JudgeFailed):
+        return Unscored(FailureReason.JUDGE_FAILED, f"{ask.spec}: {reply.detail}")
+    return ask.combine(reply.value)
+
+
+async def _ask_feedback(
+    env: Env[Any], table: _Table, judge: Judge | None, seats: Collection[Seat], seed: int
+) -> None:
+    """Feedback where the environment has some; a critic that fails leaves none."""
+    if table.offender:
+        return
+    for seat in sorted(seats):
+        feedback = env.feedback(table.state, seat)
+        if feedback is None or isinstance(feedback, Feedback):
+            if feedback is not None:
+                table.feedback[seat] = feedback
+            continue
+        if judge is None:
+            continue
+        reply = await judge.ask(feedback.spec, feedback.fields, seed=derive_seed(seed, "critic", feedback.spec))
+        table.calls += reply.calls
+        if not isinstance(reply, JudgeFailed):
+            table.feedback[seat] = Feedback(feedback.text(reply.value), feedback.sees_gold)

@@ -1,0 +1,140 @@
+"""The task registry: what each task is, measured how, under which licence, and how to make its environment.
+
+Registration is an explicit list (`BUILTIN`); importing a module has no effect. A task package offers a function
+`spec() -> TaskSpec`. A third-party task is named `package.module:function` and needs no registration.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from common.errors import UsageError
+from envs.env import Env
+from envs.judges.spec import JudgeSpec
+from envs.types import Episode, Limits, Row, Seat
+
+Axis = Literal["CONV", "SS", "COG", "ROLE", "EVAL"]
+"""The five axes of the SOUL-Index."""
+
+Profile = Literal["strict", "soul", "author"]
+"""Scorer profiles: ours (used for reward), OdysSim's, the benchmark authors' own rule."""
+
+BUILTIN: Mapping[str, str] = {
+    "hitom": "envs.tasks.hitom:spec",
+    "persuade": "envs.tasks.persuade:spec",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The task's headline number."""
+
+    name: str
+    higher_is_better: bool = True
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.higher_is_better else "↓"
+
+
+@dataclass(frozen=True)
+class FeedbackPolicy:
+    """Where verbal feedback comes from, and whether its writer may see the reference answer (reports show it)."""
+
+    kind: Literal["none", "rule", "critic"] = "none"
+    sees_gold: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where real rows come from. The product ships none of them; a person points at a local copy."""
+
+    url: str
+    commit: str = ""
+    sha256: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """Everything the rest of the system knows about a task.
+
+    rows(split, limit, seed) yields rows; equal arguments give equal rows; splits share no cluster. Generated tasks know "train"
+    and "test" at least. env(profile) makes the environment; `seats` are its policy seats: the ones that are
+    trained or evaluated (the others are partners).
+    """
+
+    name: str
+    axis: Axis
+    version: int
+    metric: Metric
+    cluster: str
+    """What a row's `cluster` is, e.g. "story": the unit that statistics resample."""
+    licence: str
+    env: Callable[[Profile], Env[Any]]
+    rows: Callable[[str, int | None, int], Iterable[Row]]
+    seats: tuple[Seat, ...]
+    profiles: tuple[Profile, ...] = ("strict",)
+    feedback: FeedbackPolicy = FeedbackPolicy()
+    limits: Limits = Limits()
+    splits: tuple[str, ...] = ("train", "test")
+    judges: tuple[JudgeSpec, ...] = ()
+    """Every judge and critic the environment may ask."""
+    source: Source | None = None
+    aggregate: Callable[[Sequence[Episode]], Mapping[str, float]] | None = None
+    """Dataset-level numbers that are no mean over episodes (e.g. a whole set of questions right)."""
+    private: Callable[[Row], Mapping[Seat, Sequence[str]]] | None = None
+    """Texts that only this seat may see; `check` searches every other view for them."""
+    samples: Callable[[Row, Seat], Sequence[str]] | None = None
+    """Plausible and wrong answers for `check` and `osim task play`; generic ones are used without it."""
+
+    def __post_init__(self) -> None:
+        if not self.seats or not self.profiles or "strict" not in self.profiles or self.version < 1:
+            raise UsageError(
+                "a task has at least one policy seat, a version from 1 and the profile 'strict'",
+                where=f"task {self.name}",
+                fix="correct its spec()",
+            )
+
+
+def names() -> list[str]:
+    """Names of the built-in tasks, sorted."""
+    return sorted(BUILTIN)
+
+
+def get(name: str) -> TaskSpec:
+    """The task of this name, or `package.module:function` for a task outside osim. Raises UsageError."""
+    target = BUILTIN.get(name, name if ":" in name else None)
+    if target is None:
+        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
+        fix = f"did you mean {' or '.join(near)}?" if near else f"known tasks: {', '.join(names())}"
+        raise UsageError(f"unknown task {name!r}", where="task registry", fix=fix)
+    module_name, _, attribute = target.partition(":")
+    try:
+        make = getattr(importlib.import_module(module_name), attribute)
+    except (ModuleNotFoundError, AttributeError) as e:
+        raise UsageError(
+            f"cannot load task {name!r}: {e}",
+            where=target,
+            fix="name it package.module:function, importable from here",
+        ) from e
+    spec = make()
+    if not isinstance(spec, TaskSpec):
+        raise UsageError(f"{target} gave no TaskSpec", where=f"task {name}", fix="return envs.registry.TaskSpec(...)")
+    return spec
+
+
+def profile_of(spec: TaskSpec, profile: str) -> Profile:
+    """`profile` if the task has it. Raises UsageError."""
+    for known in spec.profiles:
+        if known == profile:
+            return known
+    raise UsageError(
+        f"no scorer profile {profile!r}", where=f"task {spec.name}", fix=f"one of {', '.join(spec.profiles)}"
+    )
