@@ -1,0 +1,88 @@
+"""On-policy distillation: the student samples, a teacher grades exactly the student's tokens.
+
+Per-token advantage = kl_weight x clip(log pi_T(a_t | teacher context) - log pi_old(a_t | student context)), the
+single-sample estimate of the reverse KL's policy gradient (GKD, arXiv:2306.13649; spec: odyssim 4.4), optionally on
+top of the group advantage of the rewards. The teacher's context is its own prompt followed by the student's FULL
+stream, observations included; weights fall on the student's sampled tokens only.
+
+Teacher: the same weights under privileged context (`self`), their running average (`ema`), or another checkpoint
+served by an engine (`external`; then the privileged context is optional).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from common.config import Config
+from rl.algorithms.base import GroupCounts, Needs, State, Weighed, group, group_advantages
+from rl.samples import Attempt, Ids, Surrogate, TrainSample, sample_of, weigh
+
+
+class OPDConfig(Config):
+    """On-policy distillation."""
+
+    name: Literal["opd"] = "opd"
+    teacher: Literal["self", "ema", "external"] = "self"
+    external_model: Path | None = None
+    """Hugging Face folder of the external teacher; same tokenizer as the student."""
+    privileged_context: bool = True
+    """The teacher sees the task's privileged text; required unless the teacher is external."""
+    kl_weight: float = Field(1.0, gt=0)
+    reward_weight: float = Field(0.0, ge=0)
+    """Weight of the group advantage of the rewards, added to the distillation term."""
+    clip_low: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.28, gt=0)
+
+    @model_validator(mode="after")
+    def _teacher_is_complete(self) -> OPDConfig:
+        if (self.teacher == "external") != (self.external_model is not None):
+            raise ValueError("external_model goes with teacher: external, and only with it")
+        if self.teacher == "self" and not self.privileged_context:
+            raise ValueError("a self teacher without privileged context equals the student: nothing to learn")
+        return self
+
+
+class OPD:
+    """Every scored draft with a teacher context is trained; there is no group unless rewards are mixed in."""
+
+    def __init__(self, config: OPDConfig) -> None:
+        self.config = config
+        self.needs: Needs = "privileged" if config.privileged_context else "draft"
+        self.state: State = {}
+        self.surrogate = Surrogate(config.clip_low, config.clip_high)
+
+    def weigh(self, attempts: Sequence[Attempt]) -> Weighed:
+        samples: list[TrainSample] = []
+        counts = GroupCounts()
+        for _, members in group(attempts, lambda a: a.draft):
+            alive = [a for a in members if a.draft.scored]
+            taught = [a for a in alive if self._teacher_prefix(a) is not None]
+            counts += GroupCounts(groups=1, trained=int(bool(taught)), no_teacher=len(alive) - len(taught))
+            advantages = dict(
+                zip(
+                    (a.draft.episode_id for a in alive),
+                    group_advantages([a.draft.score for a in alive]),
+                    strict=True,
+                )
+            )
+            for a in taught:
+                advantage = self.config.reward_weight * advantages[a.draft.episode_id]
+                samples.append(
+                    weigh(
+                        sample_of(a.draft),
+                        advantage=advantage or None,
+                        reverse_kl=self.config.kl_weight,
+                        surrogate=self.surrogate,
+                        teacher_prefix=self._teacher_prefix(a),
+                    )
+                )
+        return Weighed(tuple(samples), counts)
+
+    def _teacher_prefix(self, attempt: Attempt) -> Ids | None:
+        if self.config.privileged_context:
+            return attempt.teacher_prefix
+        return attempt.draft.ids[: attempt.draft.prompt_len]

@@ -1,0 +1,117 @@
+"""Verbal feedback (Ditto, arXiv:2605.20506): learn without the feedback what was said with it.
+
+Draft y0 ~ pi(.|x) is scored; feedback h on it; refined y1 ~ pi(.|x, h) through the same environment, scorer and
+scale. Loss = group loss over {y0, y1} normalised jointly, every member under the plain prompt x (y1 is retargeted, so its
+ratio starts at 1 and it has no rollout log-probs), plus the feedback loss: {y1} under (x, h) in its own group.
+
+| objective | trains |
+| --- | --- |
+| ditto | both losses |
+| no_feedback_loss | the group loss only |
+| copy_only | only y1 under x, with the joint group's advantages |
+| sdpo | y0 under x by reverse KL to the same weights under (x, h); no policy gradient |
+| erl | y0 by its group's advantage; y1 under x by cross-entropy where it beat its draft |
+| rltf | y1 under x by cross-entropy weighted exp(A / temperature), A over the joint group |
+
+The last three are the ablations of the paper's figure 4 (spec: papers c.5) in this trainer's components.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from common.config import Config
+from rl.algorithms.base import GroupCounts, Needs, State, Weighed, group, group_advantages, has_variance, tally
+from rl.samples import Attempt, Ids, Rollout, Surrogate, TrainSample, retarget, sample_of, weigh
+
+Objective = Literal["ditto", "no_feedback_loss", "copy_only", "sdpo", "erl", "rltf"]
+Refined = tuple[Rollout, Rollout, Ids]
+"""A draft, its scored refinement, and the refinement's prompt without the feedback."""
+
+
+class VerbalFeedbackConfig(Config):
+    """Draft, feedback, refinement; both trained jointly."""
+
+    name: Literal["verbal_feedback"] = "verbal_feedback"
+    objective: Objective = "ditto"
+    clip_low: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.28, gt=0)
+    dual_clip: float | None = Field(10.0, gt=1)
+    refine_below: float = 1.0
+    """Drafts that score this much or more get no second try."""
+    feedback_loss_weight: float = Field(1.0, ge=0)
+    kl_weight: float = Field(1.0, gt=0)
+    """Weight of the reverse KL (objective sdpo)."""
+    rltf_temperature: float = Field(1.0, gt=0)
+    rltf_max_weight: float = Field(20.0, gt=0)
+
+
+class VerbalFeedback:
+    """`weigh` of the objectives above."""
+
+    needs: Needs = "feedback"
+
+    def __init__(self, config: VerbalFeedbackConfig) -> None:
+        self.config = config
+        self.state: State = {}
+        self.surrogate = Surrogate(config.clip_low, config.clip_high, config.dual_clip)
+
+    def weigh(self, attempts: Sequence[Attempt]) -> Weighed:
+        objective = {"sdpo": self._sdpo, "erl": self._erl, "rltf": self._rltf}.get(self.config.objective, self._ditto)
+        samples: list[TrainSample] = []
+        counts = GroupCounts()
+        for _, members in group(attempts, lambda a: a.draft):
+            drafts = [a for a in members if a.draft.scored]
+            pairs = [(a.draft, a.refined, a.plain_prefix) for a in drafts]
+            refined = [(d, y, x) for d, y, x in pairs if y is not None and y.scored and x is not None]
+            rewards = [*(a.draft.score for a in drafts), *(y.score for _, y, _ in refined)]
+            wanted = sum(a.draft.score < self.config.refine_below for a in drafts)
+            counts += tally(rewards, no_teacher=max(0, wanted - len(refined)))
+            samples += objective(drafts, refined, group_advantages(rewards) if has_variance(rewards) else [])
+        return Weighed(tuple(samples), counts)
+
+    def _ditto(self, drafts: list[Attempt], refined: list[Refined], joint: list[float]) -> list[TrainSample]:
+        objective, found = self.config.objective, []
+        if joint and objective != "copy_only":
+            found += [self._policy(sample_of(a.draft), A) for a, A in zip(drafts, joint, strict=False)]
+        if joint:
+            found += [self._policy(_copy(r), A) for r, A in zip(refined, joint[len(drafts) :], strict=True)]
+        own, weight = [y.score for _, y, _ in refined], self.config.feedback_loss_weight
+        if objective == "ditto" and weight and has_variance(own):
+            advantages = group_advantages(own)
+            found += [
+                self._policy(sample_of(y), weight * A) for (_, y, _), A in zip(refined, advantages, strict=True)
+            ]
+        return found
+
+    def _sdpo(self, drafts: list[Attempt], refined: list[Refined], joint: list[float]) -> list[TrainSample]:
+        weight = self.config.kl_weight
+        return [
+            weigh(sample_of(a.draft), reverse_kl=weight, surrogate=self.surrogate, teacher_prefix=a.teacher_prefix)
+            for a in drafts
+            if a.teacher_prefix is not None
+        ]
+
+    def _erl(self, drafts: list[Attempt], refined: list[Refined], joint: list[float]) -> list[TrainSample]:
+        rewards = [a.draft.score for a in drafts]
+        own = group_advantages(rewards) if has_variance(rewards) else []
+        found = [self._policy(sample_of(a.draft), A) for a, A in zip(drafts, own, strict=False)]
+        return found + [weigh(_copy(r), cross_entropy=1.0) for r in refined if r[1].score > r[0].score]
+
+    def _rltf(self, drafts: list[Attempt], refined: list[Refined], joint: list[float]) -> list[TrainSample]:
+        limit, temperature = math.log(self.config.rltf_max_weight), self.config.rltf_temperature
+        weights = [math.exp(min(limit, A / temperature)) for A in joint[len(drafts) :]]
+        return [weigh(_copy(r), cross_entropy=w) for r, w in zip(refined, weights, strict=False)]
+
+    def _policy(self, sample: TrainSample, advantage: float) -> TrainSample:
+        return weigh(sample, advantage=advantage, surrogate=self.surrogate)
+
+
+def _copy(refined: Refined) -> TrainSample:
+    """y1 under the prompt without feedback."""
+    _, rollout, plain_prefix = refined
+    return retarget(sample_of(rollout), plain_prefix)

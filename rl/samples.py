@@ -1,0 +1,226 @@
+"""What the trainer trains on: token sequences with per-token weights on the loss components it knows.
+
+Pure data (numpy, no torch), made on rank 0 by `rl.algorithms`, broadcast to every actor rank, consumed by
+`rl.actor`. Invariants (tests/rl):
+* a weight is non-zero only on trainable tokens, i.e. tokens that this seat's engine sampled;
+* `rollout_logprobs` exist only where the sample's context is the one the engine saw: a retargeted sample has none;
+* an unscored rollout has reward None and never becomes a sample.
+
+Index convention: entry t of every per-token array belongs to ids[t], predicted from ids[:t].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from envs.types import Episode, Score, Seat, SeatTrace
+
+Ids = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One learnable seat of one played episode, cut after its last sampled token. Arrays are [T]."""
+
+    prompt_id: str
+    """The task instance: rollouts of one prompt and seat form a group."""
+    episode_id: str
+    seat: Seat
+    ids: Ids
+    trainable: Mask
+    logprobs: Floats
+    """By the engine that sampled them, at the sampling temperature; 0 where not trainable."""
+    version: int
+    """Oldest weight version that sampled any of its tokens."""
+    reward: float | None
+    """None: unscored (a failure is never a score)."""
+    format_error: bool = False
+
+    @property
+    def scored(self) -> bool:
+        return self.reward is not None
+
+    @property
+    def score(self) -> float:
+        """The reward of a scored rollout; asking an unscored one is a bug."""
+        if self.reward is None:
+            raise ValueError(f"rollout {self.episode_id} has no score")
+        return self.reward
+
+    @property
+    def prompt_len(self) -> int:
+        """Tokens before the first sampled one."""
+        return int(self.trainable.argmax())
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A draft and what the algorithm asked for beside it; prefixes are token ids that end where sampling began."""
+
+    draft: Rollout
+    teacher_prefix: Ids | None = None
+    """The draft's prompt with privileged text (or feedback) in it: the context of the teacher."""
+    refined: Rollout | None = None
+    """The same row and seat played again under feedback (verbal feedback)."""
+    plain_prefix: Ids | None = None
+    """The refined rollout's prompt without the feedback in it."""
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The policy-gradient surrogate of a sample (rl/losses.py); `clip_low`, `clip_high`: distances of the ratio from 1."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    dual_clip: float | None = 10.0
+    """Bound on ratio x |A| for negative advantages (arXiv:1912.09729); None switches it off."""
+    sequence_ratio: bool = False
+    """One length-normalised ratio per sequence (GSPO, arXiv:2507.18071) instead of one per token."""
+    detached: bool = False
+    """The clipped ratio is a constant weight on log p (CISPO, arXiv:2506.13585), so clipped tokens still learn."""
+
+
+@dataclass(frozen=True)
+class TrainSample:
+    """One sequence and its weights on the loss components. Arrays are [T]; None means that the component is off."""
+
+    ids: Ids
+    trainable: Mask
+    episode_id: str
+    prompt_id: str
+    seat: Seat
+    version: int
+    rollout_logprobs: Floats | None = None
+    advantage: Floats | None = None
+    surrogate: Surrogate = Surrogate()
+    cross_entropy: Floats | None = None
+    reverse_kl: Floats | None = None
+    teacher_prefix: Ids | None = None
+    """The teacher sees these ids in place of ids[:prompt_len]."""
+    teacher_logprobs: Floats | None = None
+    """Filled by the actor or by an external teacher, before training, where `teacher_prefix` is set."""
+    old_logprobs: Floats | None = None
+    """By the trainer's weights that sampled the batch; filled by the actor before the first update on it."""
+
+    @property
+    def prompt_len(self) -> int:
+        return int(self.trainable.argmax())
+
+    @property
+    def trained_tokens(self) -> int:
+        return int(self.trainable.sum())
+
+    def spread(self, value: float) -> Floats:
+        """`value` on every trainable token, 0 elsewhere."""
+        return np.where(self.trainable, np.float32(value), np.float32(0.0)).astype(np.float32)
+
+    def teacher_sequence(self) -> TrainSample:
+        """The same sampled tokens (and everything after the prompt) in the teacher's context."""
+        if self.teacher_prefix is None:
+            raise ValueError("this sample has no teacher context")
+        return replace(_with_prefix(self, self.teacher_prefix), teacher_prefix=None)
+
+    def with_teacher(self, logprobs: Floats) -> TrainSample:
+        """Attach log-probs [T'] of `teacher_sequence()`, aligned back to this sample's tokens."""
+        if self.teacher_prefix is None:
+            raise ValueError("this sample has no teacher context")
+        aligned = np.zeros(len(self.ids), np.float32)
+        aligned[self.prompt_len :] = logprobs[len(self.teacher_prefix) :]
+        return replace(self, teacher_logprobs=np.where(self.trainable, aligned, 0.0).astype(np.float32))
+
+
+def rollouts_of(episode: Episode, *, prompt_id: str, episode_id: str) -> dict[Seat, Rollout]:
+    """The learnable seats of an episode that sampled at least one token."""
+    found: dict[Seat, Rollout] = {}
+    for seat, trace in sorted(episode.traces.items()):
+        outcome = episode.outcomes.get(seat)
+        if not trace.learnable or not any(s.trainable and s.ids for s in trace.segments):
+            continue
+        ids, trainable, logprobs, version = _arrays(trace)
+        found[seat] = Rollout(
+            prompt_id=prompt_id,
+            episode_id=episode_id,
+            seat=seat,
+            ids=ids,
+            trainable=trainable,
+            logprobs=logprobs,
+            version=version,
+            reward=outcome.value if isinstance(outcome, Score) else None,
+            format_error=isinstance(outcome, Score) and outcome.format_error,
+        )
+    return found
+
+
+def _arrays(trace: SeatTrace) -> tuple[Ids, Mask, Floats, int]:
+    ids = np.asarray(trace.ids, np.int32)
+    trainable = np.asarray(trace.trainable_mask, np.bool_)
+    logprobs = np.zeros(len(ids), np.float32)
+    start, versions = 0, []
+    for segment in trace.segments:
+        if segment.trainable:
+            if segment.logprobs is None or len(segment.logprobs) != len(segment.ids):
+                raise ValueError(f"seat {trace.seat}: a sampled segment without one log-prob per token")
+            logprobs[start : start + len(segment.ids)] = segment.logprobs
+            versions.append(segment.version or 0)
+        start += len(segment.ids)
+    end = int(np.flatnonzero(trainable)[-1]) + 1
+    return ids[:end], trainable[:end], logprobs[:end], min(versions)
+
+
+def sample_of(rollout: Rollout) -> TrainSample:
+    """A sample with no weights yet, in the context that the engine saw."""
+    return TrainSample(
+        ids=rollout.ids,
+        trainable=rollout.trainable,
+        episode_id=rollout.episode_id,
+        prompt_id=rollout.prompt_id,
+        seat=rollout.seat,
+        version=rollout.version,
+        rollout_logprobs=rollout.logprobs,
+    )
+
+
+def retarget(sample: TrainSample, prefix: Ids) -> TrainSample:
+    """The sampled tokens in another context: `prefix` replaces the prompt, so rollout log-probs no longer apply."""
+    return _with_prefix(sample, prefix)
+
+
+def _with_prefix(sample: TrainSample, prefix: Ids) -> TrainSample:
+    start = sample.prompt_len
+    return TrainSample(
+        ids=np.concatenate([np.asarray(prefix, np.int32), sample.ids[start:]]),
+        trainable=np.concatenate([np.zeros(len(prefix), np.bool_), sample.trainable[start:]]),
+        episode_id=sample.episode_id,
+        prompt_id=sample.prompt_id,
+        seat=sample.seat,
+        version=sample.version,
+    )
+
+
+def weigh(
+    sample: TrainSample,
+    *,
+    advantage: float | None = None,
+    cross_entropy: float | None = None,
+    reverse_kl: float | None = None,
+    surrogate: Surrogate | None = None,
+    teacher_prefix: Ids | None = None,
+) -> TrainSample:
+    """Spread scalar weights over the trainable tokens of a sample."""
+    changes: Mapping[str, Floats | None] = {
+        "advantage": None if advantage is None else sample.spread(advantage),
+        "cross_entropy": None if cross_entropy is None else sample.spread(cross_entropy),
+        "reverse_kl": None if reverse_kl is None else sample.spread(reverse_kl),
+    }
+    return replace(
+        sample,
+        surrogate=surrogate or sample.surrogate,
+        teacher_prefix=teacher_prefix,
+        **changes,  # type: ignore[arg-type]
+    )
