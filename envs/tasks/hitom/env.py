@@ -1,0 +1,93 @@
+"""The Hi-ToM environment: one seat reads a story and answers one question. Pure.
+
+Reply: free text with the choice in `<answer>…</answer>`, as its letter or its text. Scorer profiles:
+* strict (reward): exactly one answer block that names exactly one choice; anything else is a format error, score 0;
+* soul (OdysSim's rule): the first answer block must hold the letter of the right choice.
+The benchmark's authors publish no scorer. A reply is always heard; a bad one is a Score with `format_error`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Literal
+
+from envs.env import Done, Feedback
+from envs.tasks.hitom.feedback import format_feedback, known_events, wrong_answer_feedback
+from envs.tasks.hitom.rows import LETTERS, Item, prompt_text, read_item
+from envs.types import Message, Outcome, Row, Score, Seat
+
+SEAT = "reader"
+Profile = Literal["strict", "soul"]
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class HitomState:
+    """The question, and the reply once there is one."""
+
+    item: Item
+    reply: str | None = None
+
+
+@dataclass(frozen=True)
+class HitomEnv:
+    """Rules of the task under one scorer profile."""
+
+    profile: Profile = "strict"
+    seats: tuple[Seat, ...] = (SEAT,)
+
+    def start(self, row: Row, rng: Random) -> HitomState:
+        """The question of a row. Raises DataError on a malformed one."""
+        return HitomState(read_item(row))
+
+    def turn(self, state: HitomState) -> Sequence[Seat] | Done:
+        """The reader speaks once."""
+        return Done() if state.reply is not None else self.seats
+
+    def view(self, state: HitomState, seat: Seat) -> Sequence[Message]:
+        """The prompt, then the reply."""
+        prompt = Message("user", prompt_text(state.item))
+        return [prompt] if state.reply is None else [prompt, Message("assistant", state.reply)]
+
+    def hear(self, state: HitomState, seat: Seat, text: str) -> HitomState:
+        """Take the reply as it is; `score` judges its form."""
+        return replace(state, reply=text)
+
+    def score(self, state: HitomState) -> Mapping[Seat, Outcome]:
+        """1 for the right choice, else 0."""
+        chosen = read_choice(state.item, state.reply or "", self.profile)
+        if chosen is None:
+            return {SEAT: Score(0.0, format_error=True, explanation="no readable answer")}
+        right = chosen == state.item.answer
+        return {SEAT: Score(float(right), explanation=f"chose {chosen}, answer {state.item.answer}")}
+
+    def feedback(self, state: HitomState, seat: Seat) -> Feedback | None:
+        """What went wrong; None after a right answer."""
+        chosen = read_choice(state.item, state.reply or "", self.profile)
+        if chosen is None:
+            return format_feedback()
+        return None if chosen == state.item.answer else wrong_answer_feedback(state.item, chosen)
+
+    def privileged(self, row: Row, seat: Seat) -> str | None:
+        """The events that the asked chain knows of, in order."""
+        events = known_events(read_item(row))
+        return None if events is None else f"What counts here: {' '.join(events)}"
+
+
+def read_choice(item: Item, reply: str, profile: Profile) -> str | None:
+    """The choice that a reply names, or None when it names none (or, under strict, more than one)."""
+    answers = [a.strip() for a in _ANSWER.findall(reply.rpartition("</think>")[2])]
+    if not answers or (profile == "strict" and len(answers) > 1):
+        return None
+    return _named(item, answers[0], letters_only=profile == "soul")
+
+
+def _named(item: Item, answer: str, *, letters_only: bool) -> str | None:
+    for letter, choice in zip(LETTERS, item.choices, strict=False):
+        texts = (letter,) if letters_only else (letter, f"{letter}.", choice, f"{letter}. {choice}")
+        if answer.casefold() in {text.casefold() for text in texts}:
+            return choice
+    return None

@@ -1,0 +1,164 @@
+"""Hi-ToM task rows: from the generator, or from records of the authors' or OdysSim's files; and their prompts. Pure.
+
+A row's data: story, question, choices (tuple of container names; the first is A), answer (a container), order,
+deception, length (chapters), prompt ("rules" or "brief"), rules (which label convention answers follow).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from common.errors import DataError
+from common.files import hash_json, read_jsonl
+from envs.tasks.hitom.generator import Difficulty, Part, Problem, generate
+from envs.tasks.hitom.sentences import question, render
+from envs.tasks.hitom.world import Rules, Tell
+from envs.types import Row
+
+TASK = "hitom"
+PromptStyle = Literal["rules", "brief"]
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+RULES_NOTE = (
+    "Take these rules as given. Somebody in a room sees everything that happens there until leaving it. Somebody can "
+    "judge what another person thinks only from what the two have been through together: the same room, or a talk. "
+    "People may lie: what somebody claims never changes what that person believes. A listener trusts a speaker who "
+    "left the room later than the listener. Everybody knows who left when. A private talk is known only to the two "
+    "who had it; a public claim is heard by all."
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """The validated data of one row."""
+
+    story: str
+    question: str
+    choices: tuple[str, ...]
+    answer: str
+    order: int
+    deception: bool
+    length: int
+    prompt: PromptStyle
+    rules: Rules
+
+    @property
+    def letter(self) -> str:
+        """The letter of the answer."""
+        return LETTERS[self.choices.index(self.answer)]
+
+
+def generated_rows(
+    part: Part, stories: int, seed: int, difficulty: Difficulty | None = None, *, prompt: PromptStyle = "rules"
+) -> list[Row]:
+    """All questions of `stories` generated stories, story by story, lowest order first."""
+    difficulty = difficulty or Difficulty()
+    return [
+        row
+        for problem in generate(part, stories, seed, difficulty)
+        for row in problem_rows(problem, difficulty.rules, prompt)
+    ]
+
+
+def problem_rows(problem: Problem, rules: Rules, prompt: PromptStyle) -> Iterator[Row]:
+    """One row for each question of a problem."""
+    for asked in problem.questions:
+        data = {
+            "story": render(problem.story, numbered=prompt == "rules"),
+            "question": question(asked.chain, asked.thing),
+            "choices": problem.choices,
+            "answer": asked.answer,
+            "order": asked.order,
+            "deception": any(isinstance(event, Tell) for event in problem.story.events),
+            "length": problem.chapters,
+            "prompt": prompt,
+            "rules": rules,
+        }
+        yield Row(TASK, f"{problem.story_hash}-{asked.order}", problem.story_hash, data)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of the authors' `Hi-ToM_data.json` or of a JSONL file with their or OdysSim's fields."""
+    if not path.is_file():
+        raise DataError("no such file", where=str(path), fix="give the authors' Hi-ToM_data.json or a JSONL file")
+    records: Iterable[Any]
+    if path.suffix == ".jsonl":
+        records = read_jsonl(path)
+    else:
+        parsed = orjson.loads(path.read_bytes())
+        records = parsed.get("data", parsed) if isinstance(parsed, dict) else parsed
+    return [row_from_record(record, where=f"{path}, record {n}") for n, record in enumerate(records, 1)]
+
+
+def row_from_record(record: Mapping[str, Any], *, where: str = "") -> Row:
+    """A row from one record: the authors' fields, or OdysSim's (`correct_answer`, `deception` as text)."""
+    try:
+        story = _story_lines(str(record["story"]))
+        data = {
+            "story": story,
+            "question": str(record["question"]).strip(),
+            "choices": split_choices(record["choices"]),
+            "answer": str(record["answer"] if "answer" in record else record["correct_answer"]).strip(),
+            "order": int(record["question_order"]),
+            "deception": str(record["deception"]).lower() == "true",
+            "length": int(record["story_length"]),
+            "prompt": "rules",
+            "rules": "authors",
+        }
+    except (KeyError, ValueError, TypeError) as e:
+        raise DataError(f"not a Hi-ToM record: {e!r}", where=where, fix="see envs/tasks/hitom/rows.py") from e
+    # The same question appears under two prompting types and can have two labels: the number keeps ids unique.
+    identity = str(record.get("sample_id", hash_json([data["question"], data["choices"], data["answer"]])))
+    row = Row(TASK, f"{hash_json(story)[:12]}-{identity}", hash_json(story), data)
+    read_item(row)
+    return row
+
+
+def split_choices(choices: Any) -> tuple[str, ...]:
+    """`A. x, B. y` (or a list of the options) as options; splits at the letters, so an option may hold a comma."""
+    if not isinstance(choices, str):
+        return tuple(str(choice) for choice in choices)
+    marks = list(re.finditer(r"(?:^|,\s*)([A-Z])\. ", choices))
+    letters = "".join(mark[1] for mark in marks)
+    if not marks or letters != LETTERS[: len(marks)]:
+        raise ValueError(f"choices are not lettered A, B, …: {choices!r:.80}")
+    ends = [mark.start() for mark in marks[1:]] + [len(choices)]
+    return tuple(choices[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True))
+
+
+def read_item(row: Row) -> Item:
+    """The validated data of a row. Raises DataError."""
+    try:
+        item = Item(**{**row.data, "choices": tuple(row.data["choices"])})
+    except (KeyError, TypeError) as e:
+        raise DataError(f"malformed Hi-ToM row: {e}", where=row.id, fix="make rows with envs.tasks.hitom.rows") from e
+    if item.answer not in item.choices or len(set(item.choices)) != len(item.choices):
+        raise DataError("the answer is not exactly one of the choices", where=row.id, fix="correct the row")
+    if len(item.choices) > len(LETTERS):
+        raise DataError(f"more than {len(LETTERS)} choices", where=row.id, fix="leave some out")
+    return item
+
+
+def prompt_text(item: Item) -> str:
+    """What the model is asked. "brief" leaves out rules, line numbers and letters: for models trained on the format."""
+    if item.prompt == "brief":
+        return f"{item.story}\n{item.question}\nChoose from {', '.join(item.choices)}."
+    choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, item.choices, strict=False))
+    return (
+        f"Read the story, which is told in the order of events, and answer the question about it.\n\n"
+        f"Story:\n{item.story}\n\n{RULES_NOTE}\n\nQuestion: {item.question}\n{choices}\n\n"
+        "Think it through if you like, then give the letter of your choice as <answer>A</answer>."
+    )
+
+
+def _story_lines(text: str) -> str:
+    """The numbered lines of the authors' story text, without the prompt line and marks around them."""
+    lines = [line.strip() for line in text.splitlines()]
+    numbered = [line for line in lines if re.match(r"\d+ ", line)]
+    return "\n".join(numbered or [line for line in lines if line])
