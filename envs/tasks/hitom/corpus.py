@@ -1,5 +1,6 @@
-"""Hi-ToM conversations for midtraining: a story, then questions of several orders, each answered aloud. Pure but for
-`write_corpus`.
+"""Hi-ToM conversations for midtraining: a story, then questions of several orders, each answered aloud.
+
+Pure. `envs.tasks.write_corpus` puts the rows on disk.
 
 An answer tells the places that the asked chain knows of, in order, and ends with the last one in `<answer>`. The
 first turn has the very form of the task's prompt, so a model trained here can be asked any of the task's questions.
@@ -9,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from common.files import write_bytes
 from common.seeds import derive_rng
 from envs.tasks.hitom.feedback import known_events
 from envs.tasks.hitom.generator import Difficulty, Part, generate
-from envs.tasks.hitom.rows import TASK, Item, PromptStyle, problem_rows, prompt_text, read_item
+from envs.tasks.hitom.rows import Item, PromptStyle, problem_rows, prompt_text, read_item
 
 SOURCE = "tom_hitom_generated"
 

@@ -19,7 +19,7 @@ from common.errors import DataError
 from common.files import hash_json
 from common.seeds import derive_rng
 from envs.tasks.hitom.sentences import sentence
-from envs.tasks.hitom.words import ANIMALS, BELONGINGS, CONTAINERS, NAMES, ROOMS, THINGS
+from envs.tasks.hitom.words import ANIMALS, BELONGINGS, CONTAINERS, NAMES, PLAIN_CONTAINERS, ROOMS, THINGS
 from envs.tasks.hitom.world import (
     WAITING_ROOM,
     Aside,
@@ -46,22 +46,24 @@ ATTEMPTS_PER_STORY = 200
 class Difficulty(Config):
     """What makes stories and questions hard. The defaults are the benchmark's own sizes."""
 
-    agents: int = Field(5, ge=1, le=len(NAMES))
+    agents: int = Field(default=5, ge=1, le=len(NAMES))
     """Agents in the first chapter; later chapters draw two or more of them."""
-    chapters: int = Field(1, ge=1, le=3)
-    move_probability: float = Field(0.5, ge=0, le=1)
+    chapters: int = Field(default=1, ge=1, le=3)
+    move_probability: float = Field(default=0.5, ge=0, le=1)
     """Chance that an agent moves the object before it leaves."""
-    tell_probability: float = Field(0.0, ge=0, le=1)
+    tell_probability: float = Field(default=0.0, ge=0, le=1)
     """Chance of claims at the end of a chapter."""
-    distractor_probability: float = Field(0.1, ge=0, le=1)
+    distractor_probability: float = Field(default=0.1, ge=0, le=1)
     """Chance of a sentence without meaning after each event."""
     orders: tuple[int, ...] = (0, 1, 2, 3, 4)
-    choices: int = Field(15, ge=2, le=len(CONTAINERS))
-    names: int = Field(len(NAMES), ge=1, le=len(NAMES))
+    choices: int = Field(default=15, ge=2, le=len(CONTAINERS))
+    names: int = Field(default=len(NAMES), ge=1, le=len(NAMES))
     """How many names, things, containers and rooms of the word lists are used at all."""
-    things: int = Field(len(THINGS), ge=1, le=len(THINGS))
-    containers: int = Field(len(CONTAINERS), ge=2, le=len(CONTAINERS))
-    rooms: int = Field(len(ROOMS), ge=1, le=len(ROOMS))
+    things: int = Field(default=len(THINGS), ge=1, le=len(THINGS))
+    containers: int = Field(default=24, ge=2, le=len(CONTAINERS))
+    rooms: int = Field(default=len(ROOMS), ge=1, le=len(ROOMS))
+    plain_containers: bool = False
+    """Containers of one word each instead of the benchmark's coloured ones."""
     rules: Rules = "stated"
 
     @model_validator(mode="after")
@@ -76,9 +78,20 @@ class Difficulty(Config):
             raise ValueError("containers: must exceed agents, who may all move the object to a new one")
         if self.choices > self.containers:
             raise ValueError("choices: more than containers")
+        if self.containers > len(self._container_list):
+            raise ValueError(f"containers: there are {len(self._container_list)} of this kind")
         if self.things < self.chapters:
             raise ValueError("things: fewer than chapters")
         return self
+
+    @property
+    def _container_list(self) -> tuple[str, ...]:
+        return PLAIN_CONTAINERS if self.plain_containers else CONTAINERS
+
+    @property
+    def container_words(self) -> tuple[str, ...]:
+        """The containers that stories and choices draw from."""
+        return self._container_list[: self.containers]
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,7 @@ def make_story(rng: Random, difficulty: Difficulty) -> Story:
     """One story, of either part."""
     agents = rng.sample(NAMES[: difficulty.names], difficulty.agents)
     things = rng.sample(THINGS[: difficulty.things], difficulty.chapters)
-    containers = CONTAINERS[: difficulty.containers]
+    containers = difficulty.container_words
     events: list[Event] = []
     for chapter in range(difficulty.chapters):
         cast = agents if chapter == 0 else rng.sample(agents, rng.randint(min(2, len(agents)), len(agents)))
@@ -163,7 +176,7 @@ def make_problem(rng: Random, story: Story, difficulty: Difficulty) -> Problem:
         if answer is not None:
             questions.append(Question(chain, thing, answer))
     mentioned = list(dict.fromkeys(e.container for e in story.events if isinstance(e, Place | Move | Tell)))
-    others = [c for c in CONTAINERS[: difficulty.containers] if c not in mentioned]
+    others = [c for c in difficulty.container_words if c not in mentioned]
     wanted = {q.answer for q in questions}
     mentioned.sort(key=lambda container: container not in wanted)
     options = (mentioned + rng.sample(others, len(others)))[: max(difficulty.choices, len(wanted))]
@@ -242,7 +255,7 @@ def _aside(rng: Random, difficulty: Difficulty, agent: str) -> str:
     kinds = (
         f"{agent} saw a {rng.choice(ANIMALS)}.",
         f"{agent} lost a {rng.choice(BELONGINGS)}.",
-        f"{agent} likes the {rng.choice(CONTAINERS[: difficulty.containers])}.",
+        f"{agent} likes the {rng.choice(difficulty.container_words)}.",
         f"{agent} dislikes the {rng.choice(THINGS[: difficulty.things])}.",
     )
     return rng.choice(kinds)

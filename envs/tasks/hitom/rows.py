@@ -146,7 +146,7 @@ def read_item(row: Row) -> Item:
 
 
 def prompt_text(item: Item) -> str:
-    """What the model is asked. "brief" leaves out rules, line numbers and letters: for models trained on the format."""
+    """What the model is asked. "brief" has no rules, line numbers or letters: for models trained on the format."""
     if item.prompt == "brief":
         return f"{item.story}\n{item.question}\nChoose from {', '.join(item.choices)}."
     choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, item.choices, strict=False))

@@ -23,5 +23,12 @@ _VESSELS = (
     "container", "treasure_chest",
 )  # fmt: skip
 CONTAINERS = tuple(f"{colour}_{vessel}" for vessel in _VESSELS for colour in _COLOURS)
+"""Coloured, as in the benchmark."""
+PLAIN_CONTAINERS = (
+    "box", "basket", "drawer", "bottle", "crate", "bucket", "suitcase", "envelope", "cupboard", "bathtub",
+    "container", "chest", "jar", "bag", "tin", "bowl", "barrel", "shelf", "sack", "trunk", "cabinet", "locker",
+    "pot", "tray",
+)  # fmt: skip
+"""One word each: easier to copy for a small model."""
 ANIMALS = ("cat", "dog", "mouse", "bird")
 BELONGINGS = ("watch", "phone", "glove", "key")

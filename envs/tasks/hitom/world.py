@@ -1,7 +1,7 @@
 """What happens in a Hi-ToM story and what every chain of agents believes about it. Pure.
 
 The rules (the note that the benchmark's authors give with each question; He et al. 2023, arXiv 2310.16755):
-* an agent sees everything that happens in its room until it leaves, and who enters a room sees where things in it are;
+* an agent sees all that happens in its room until it leaves, and who enters a room sees where things in it are;
 * a chain "a1 thinks a2 thinks … an thinks" follows only what all of a1…an saw together;
 * a claim never changes what its speaker believes; a listener trusts a speaker who left the room later than the
   listener did, or who was there when the listener was not; everybody knows the order of leaving;
