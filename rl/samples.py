@@ -74,7 +74,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """The policy-gradient surrogate of a sample (rl/losses.py); `clip_low`, `clip_high`: distances of the ratio from 1."""
+    """The policy-gradient surrogate (rl/losses.py); the ratio is clipped to [1 - clip_low, 1 + clip_high]."""
 
     clip_low: float = 0.2
     clip_high: float = 0.28

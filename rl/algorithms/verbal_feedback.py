@@ -1,8 +1,8 @@
 """Verbal feedback (Ditto, arXiv:2605.20506): learn without the feedback what was said with it.
 
 Draft y0 ~ pi(.|x) is scored; feedback h on it; refined y1 ~ pi(.|x, h) through the same environment, scorer and
-scale. Loss = group loss over {y0, y1} normalised jointly, every member under the plain prompt x (y1 is retargeted, so its
-ratio starts at 1 and it has no rollout log-probs), plus the feedback loss: {y1} under (x, h) in its own group.
+scale. Loss = group loss over {y0, y1} normalised jointly, every member under the plain prompt x (y1 is retargeted, so
+its ratio starts at 1 and it has no rollout log-probs), plus the feedback loss: {y1} under (x, h) in its own group.
 
 | objective | trains |
 | --- | --- |
