@@ -1,23 +1,48 @@
-"""`osim config …`."""
+"""`osim config show / diff`: recipes as the program sees them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from launch.commands.options import example, not_built_yet
+from launch.commands.options import Overrides, example
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
-app.add_typer(group, name="config", help="Recipes as the program sees them.")
+app.add_typer(group, name="config", help="Recipes as the program sees them: show, diff.")
+Kind = Annotated[str, typer.Argument(help="prepare, midtrain, rl, eval or quickstart.", show_default=False)]
+File = Annotated[Path, typer.Argument(help="A recipe, or the config.yaml of a run.", show_default=False)]
 
 
-@group.command("show", **example("osim config show"))
-def show() -> None:
-    """TBD."""
-    not_built_yet("config show")
+@group.command(**example("osim config show midtrain launch/recipes/quickstart/midtrain.yaml optimizer.lr=1e-4"))
+def show(kind: Kind, recipe: File, overrides: Overrides = None) -> None:
+    """The resolved recipe: `extends` and overrides applied, defaults filled in, everything checked."""
+    from common.config import dump_yaml, load
+    from launch.kinds import model_of
+
+    typer.echo(dump_yaml(load(model_of(kind), recipe, overrides or ())), nl=False)
 
 
-@group.command("diff", **example("osim config diff"))
-def diff() -> None:
-    """TBD."""
-    not_built_yet("config diff")
+@group.command(**example("osim config diff midtrain runs/a/config.yaml runs/b/config.yaml"))
+def diff(kind: Kind, first: File, second: File) -> None:
+    """What differs between two resolved recipes, one line a key."""
+    from common.config import load
+    from launch.kinds import model_of
+
+    model = model_of(kind)
+    left, right = (_flat(load(model, path).model_dump(mode="json")) for path in (first, second))
+    absent = "(absent)"
+    for key in sorted(left.keys() | right.keys()):
+        a, b = left.get(key, absent), right.get(key, absent)
+        if a != b:
+            typer.echo(f"{key}: {a} → {b}")
+
+
+def _flat(value: object, path: str = "") -> dict[str, object]:
+    if isinstance(value, dict) and value:
+        return {k: v for key, child in value.items() for k, v in _flat(child, f"{path}.{key}".lstrip(".")).items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return {k: v for n, child in enumerate(value) for k, v in _flat(child, f"{path}.{n}").items()}
+    return {path: value}

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from launch.commands.options import example, not_built_yet
+from launch.commands.options import example
 
 app = typer.Typer()
 
 
-@app.command("why", **example("osim why runs/quickstart"))
-def why() -> None:
+@app.command(**example("osim why runs/quickstart"))
+def why(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]) -> None:
     """What a running or stuck run is waiting for."""
-    not_built_yet("why")
+    from launch.why import inspect
+
+    report = inspect(run)
+    typer.echo(f"{report.folder}: {report.verdict}")
+    for process in report.processes:
+        facts = f"{process.status}, CPU {process.cpu_percent:.0f} %, {process.memory_gib:.2f} GiB"
+        typer.echo(f"  process {process.pid} ({process.what}): {facts}")
+    for name, line in report.log_ends:
+        typer.echo(f"  {name}: {line:.160}")

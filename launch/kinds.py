@@ -1,0 +1,35 @@
+"""The kinds of recipe, and the closed model that each is read into. Models are imported when asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from common.errors import UsageError
+
+KINDS = {
+    "prepare": "data_tools.config:PrepareConfig",
+    "midtrain": "megatron_osim.config:MidtrainConfig",
+    "rl": "rl.config:RLConfig",
+    "eval": "eval.config:EvalConfig",
+    "quickstart": "launch.quickstart.config:QuickstartConfig",
+}
+
+
+def model_of(kind: str) -> type[BaseModel]:
+    """The configuration model of a kind of recipe."""
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"no such kind of recipe: {kind!r}", fix=f"{hint}known: {', '.join(KINDS)}")
+    module, _, name = KINDS[kind].partition(":")
+    model: type[BaseModel] = getattr(importlib.import_module(module), name)
+    return model
+
+
+def shipped(name: str) -> Path:
+    """A recipe that comes with osim."""
+    return Path(__file__).resolve().parent / "recipes" / name

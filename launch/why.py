@@ -1,0 +1,193 @@
+"""What a running or stuck run is waiting for: read from outside, from files and processes, changing nothing.
+
+Runs in the process of the command, on the machine of the run. Sources: the lock (who owns the folder), the age of the
+last metric beside the usual time between metrics, waits that the run registered (`waits.json`), the CPU use and state
+of every process whose command line names the folder, and the last line of each log. A run that cannot be read
+(another user's processes) yields less, never an error.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from common.errors import UsageError
+from common.run_folder import RunFolder
+
+SAMPLE_S = 1.0
+BUSY_PERCENT = 20.0
+"""CPU use above which a process is computing rather than waiting."""
+LATE_FACTOR = 5.0
+"""No metric for this many times the usual interval is worth a word."""
+MIN_LATE_S = 60.0
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """One process of the run. cpu_percent is of one core, over `SAMPLE_S`."""
+
+    pid: int
+    what: str
+    status: str
+    cpu_percent: float
+    memory_gib: float
+
+    @property
+    def busy(self) -> bool:
+        return self.cpu_percent >= BUSY_PERCENT
+
+
+@dataclass(frozen=True)
+class LastMetric:
+    """The newest metric line of a run and the usual time between lines of its phase."""
+
+    phase: str
+    step: int
+    age_s: float
+    usual_s: float | None
+
+    @property
+    def late(self) -> bool:
+        return self.usual_s is not None and self.age_s > max(MIN_LATE_S, LATE_FACTOR * self.usual_s)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of one run folder."""
+
+    folder: Path
+    owner: int | None
+    last: LastMetric | None
+    processes: tuple[ProcessState, ...]
+    log_ends: tuple[tuple[str, str], ...]
+    finished: bool
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: what to make of it."""
+        if self.owner is None:
+            if self.finished:
+                return "the run is complete; nothing waits"
+            return "nobody runs this folder; run its command again and it resumes"
+        if self.last is None:
+            busy = [p.what for p in self.processes if p.busy]
+            return f"starting: no metric yet; computing now: {', '.join(busy) or 'nobody'}"
+        at = f"{self.last.phase} step {self.last.step}, {self.last.age_s:.0f} s ago"
+        if not self.last.late:
+            return f"working: {at}"
+        return f"late: {at} (usually every {self.last.usual_s:.1f} s); {_culprit(self.processes)}"
+
+
+def _culprit(processes: tuple[ProcessState, ...]) -> str:
+    busy = [p.what for p in processes if p.busy]
+    idle = [p.what for p in processes if not p.busy]
+    if busy and idle:
+        return f"{', '.join(idle)} wait for {', '.join(busy)}, which still compute"
+    if busy:
+        return "every process computes: a slow step, not a wait"
+    return "no process computes: all wait, see the last log lines for whom"
+
+
+def inspect(folder: Path) -> Report:
+    """The state of a run; of the sub-run that last wrote a metric where the folder holds several."""
+    if not (folder / "config.yaml").exists():
+        fix = "give the folder that --out named"
+        raise UsageError("not a run folder: it has no config.yaml", where=str(folder), fix=fix)
+    candidates = [folder, *sorted(p.parent for p in folder.glob("*/config.yaml"))]
+    newest = max(candidates, key=lambda p: _mtime(p / "metrics.jsonl"))
+    return Report(
+        folder=newest,
+        owner=_owner(folder) or _owner(newest),
+        last=_last_metric(RunFolder(newest)),
+        processes=tuple(_processes(folder)),
+        log_ends=tuple(_log_ends(newest / "logs")),
+        finished=(newest / "report.html").exists() or (folder / "report.html").exists(),
+    )
+
+
+def _mtime(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def _owner(folder: Path) -> int | None:
+    """The process that holds the folder's lock."""
+    lock = folder / ".lock"
+    if not lock.exists():
+        return None
+    with lock.open("r") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = f.read().strip()
+            return int(text) if text.isdigit() else -1
+    return None
+
+
+def _last_metric(run: RunFolder) -> LastMetric | None:
+    metrics = run.read_metrics()
+    if not metrics:
+        return None
+    newest = max(metrics, key=lambda m: m["time"])
+    times = sorted(m["time"] for m in metrics if m["phase"] == newest["phase"])
+    gaps = [b - a for a, b in pairwise(times)]
+    usual_s = median(gaps) if gaps else None
+    return LastMetric(newest["phase"], newest["step"], time.time() - newest["time"], usual_s)
+
+
+def _processes(folder: Path) -> Iterator[ProcessState]:
+    """Processes whose command line names the folder, and their children."""
+    import psutil
+
+    names = {str(folder), str(folder.resolve())}
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if any(name in argument for argument in line for name in names) and process.pid != psutil.Process().pid:
+            found[process.pid] = process
+            try:
+                found |= {child.pid: child for child in process.children(recursive=True)}
+            except psutil.Error:
+                continue
+    before: dict[int, float] = {pid: cpu for pid, process in found.items() if (cpu := _cpu_s(process)) is not None}
+    time.sleep(SAMPLE_S if found else 0)
+    for pid, process in found.items():
+        after = _cpu_s(process)
+        if after is None or pid not in before:
+            continue
+        with process.oneshot():
+            percent = 100 * (after - before[pid]) / SAMPLE_S
+            memory = process.memory_info().rss / 2**30
+            yield ProcessState(pid, _name(process.cmdline()), process.status(), percent, memory)
+
+
+def _cpu_s(process: object) -> float | None:
+    import psutil
+
+    try:
+        times = process.cpu_times()  # type: ignore[attr-defined]
+    except psutil.Error:
+        return None
+    return float(times.user + times.system)
+
+
+def _name(line: list[str]) -> str:
+    """Short: the rank, or the module, or the program."""
+    if "--rank" in line[:-1]:
+        return f"rank {line[line.index('--rank') + 1]}"
+    if "-m" in line[:-1]:
+        return line[line.index("-m") + 1]
+    return " ".join(Path(part).name for part in line[:3])
+
+
+def _log_ends(logs: Path) -> Iterator[tuple[str, str]]:
+    from launch.local import log_tail
+
+    for log in sorted(logs.glob("*.log")):
+        lines = [line for line in log_tail(log, lines=5).splitlines() if line.strip()]
+        if lines:
+            yield log.name, lines[-1]
