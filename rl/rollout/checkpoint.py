@@ -1,0 +1,63 @@
+"""Reading an HF export directory: model, tensors, end-of-sequence ids, geometry. Read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.errors import DataError, UsageError
+from common.files import read_json
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json of an HF directory."""
+    file = path / "config.json"
+    if not file.is_file():
+        raise UsageError(
+            "not an HF checkpoint: it has no config.json", where=str(path), fix="give an HF export directory"
+        )
+    return read_json(file)
+
+
+def load_model(path: Path, *, device: str = "cpu") -> torch.nn.Module:
+    """The causal LM of an HF directory, in its own dtype, for inference."""
+    from transformers import AutoModelForCausalLM
+
+    config = read_config(path)
+    if "sliding_attention" in (config.get("layer_types") or ()) or config.get("use_sliding_window"):
+        raise UsageError(
+            "the embedded engine has no sliding-window attention", where=str(path), fix="serve it with SGLang"
+        )
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype="auto", attn_implementation="sdpa", local_files_only=True
+    )
+    return model.to(device).requires_grad_(False)
+
+
+def stop_ids_of(path: Path) -> frozenset[int]:
+    """The ids that end a generation whatever was asked, as SGLang collects them: model and generation config."""
+    found: set[int] = set()
+    for name in ("config.json", "generation_config.json"):
+        if (path / name).is_file():
+            value = read_json(path / name).get("eos_token_id")
+            found.update([value] if isinstance(value, int) else value or ())
+    return frozenset(found)
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of every safetensors file of an HF directory, in file order."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise DataError("no safetensors files", where=str(path), fix="export the checkpoint again")
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as shard:
+                for name in shard.keys():  # noqa: SIM118 (not a mapping)
+                    yield name, shard.get_tensor(name)
+        except SafetensorError as e:
+            raise DataError(f"unreadable: {e}", where=str(file), fix="export the checkpoint again") from e

@@ -1,0 +1,66 @@
+"""Tiny HF checkpoints made by the tests themselves, and the engines that the contract suite runs against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TEXT = [
+    "Anne put the ball in the green basket and left the room.",
+    "While she was away, Sally moved the ball to the red box.",
+    "Where will Anne look for the ball? <answer>green basket</answer>",
+    "I told you yesterday that the meeting was moved, didn't I?",
+]
+VOCAB_SIZE = 331
+
+
+def write_checkpoint(path: Path, seed: int) -> Path:
+    """A random Qwen3 model (GQA, QK-norm, tied embeddings) with a byte-level BPE tokenizer, as an HF export."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXT * 20, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    assert len(fast) == VOCAB_SIZE
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=fast.pad_token_id,
+    )
+    model = Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(4.0)  # logits that prefer some tokens: greedy and sampling differ, ties do not occur
+    model.save_pretrained(path)
+    fast.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two checkpoints of one architecture with different weights."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return write_checkpoint(folder / "a", seed=1), write_checkpoint(folder / "b", seed=2)
