@@ -71,9 +71,9 @@ class TaskResult(Config):
     baseline_note: str = ""
     parts: tuple[PartResult, ...] = ()
     items: tuple[Item, ...] = ()
+    extra: dict[str, float] = Field(default_factory=dict)
+    """Dataset-level numbers of the task that are no mean over episodes: reported without an interval."""
     licence: str = ""
-    partner: str = ""
-    judge: str = ""
 
     @property
     def coverage(self) -> float:
@@ -132,16 +132,12 @@ class Results(Config):
         return sum(t.scored for t in self.tasks) / planned if planned else 0.0
 
     def require_coverage(self, minimum: float) -> None:
-        """Raise GateError (exit 3) when any task has fewer scored episodes than `minimum` of its plan."""
+        """Raise LowCoverage (exit 3) when any task has fewer scored episodes than `minimum` of its plan."""
         low = [t for t in self.tasks if t.coverage < minimum]
         if not low:
             return
         lines = "; ".join(f"{t.task} {t.scored}/{t.planned} ({_reasons(t.unscored)})" for t in low)
-        raise GateError(
-            f"coverage is below {minimum:.0%}: {lines}",
-            where=self.name,
-            fix="run the same command again (it repeats only what has no score), or lower min_coverage and say so",
-        )
+        raise LowCoverage(self, f"coverage is below {minimum:.0%}: {lines}")
 
     def save(self, path: Path) -> None:
         """Write results.json atomically."""
@@ -176,6 +172,15 @@ class Results(Config):
                 where=str(file),
                 fix="rescore the run: osim eval rescore RUN",
             ) from e
+
+
+class LowCoverage(GateError):
+    """Too many episodes have no score. `results` holds what there is."""
+
+    def __init__(self, results: Results, what: str) -> None:
+        self.results = results
+        fix = "run the same command again (it repeats only what has no score), or lower min_coverage and say so"
+        super().__init__(what, where=results.name, fix=fix)
 
 
 def _reasons(unscored: Mapping[str, int]) -> str:

@@ -1,0 +1,54 @@
+"""How many episodes are in flight: fixed, or growing while all goes well and shrinking on failures.
+
+Additive increase (+1 per full round without a failure), multiplicative decrease (×0.8, once per round), the rule of
+congestion control. One event loop; no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from eval.config import ConcurrencyConfig
+
+SHRINK = 0.8
+
+
+class Limiter:
+    """`async with limiter.slot()` around each episode; report each outcome with `succeeded` or `strained`."""
+
+    def __init__(self, config: ConcurrencyConfig) -> None:
+        self._config = config
+        self.limit = min(config.start, config.limit) if config.adaptive else config.limit
+        self._running = 0
+        self._clean = 0
+        self._since_cut = 0
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._running < self.limit)
+            self._running += 1
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def succeeded(self) -> None:
+        self._clean += 1
+        self._since_cut += 1
+        if self._config.adaptive and self._clean >= self.limit and self.limit < self._config.limit:
+            # Doubling at first (slow start ends at the first failure), then one at a time.
+            self.limit = min(self._config.limit, self.limit + 1)
+            self._clean = 0
+
+    def strained(self) -> None:
+        """An engine or partner failed: fewer at once."""
+        self._clean = 0
+        if self._config.adaptive and self._since_cut >= self.limit // 2:
+            self.limit = max(1, int(self.limit * SHRINK))
+            self._since_cut = 0
