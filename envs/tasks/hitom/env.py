@@ -32,12 +32,13 @@ class HitomState:
     reply: str | None = None
 
 
-@dataclass(frozen=True)
 class HitomEnv:
     """Rules of the task under one scorer profile."""
 
-    profile: Profile = "strict"
     seats: tuple[Seat, ...] = (SEAT,)
+
+    def __init__(self, profile: Profile = "strict") -> None:
+        self.profile = profile
 
     def start(self, row: Row, rng: Random) -> HitomState:
         """The question of a row. Raises DataError on a malformed one."""

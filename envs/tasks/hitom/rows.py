@@ -55,18 +55,24 @@ class Item:
 
 
 def generated_rows(
-    part: Part, stories: int, seed: int, difficulty: Difficulty | None = None, *, prompt: PromptStyle = "rules"
+    part: Part,
+    stories: int,
+    seed: int,
+    difficulty: Difficulty | None = None,
+    *,
+    prompt: PromptStyle = "rules",
+    task: str = TASK,
 ) -> list[Row]:
     """All questions of `stories` generated stories, story by story, lowest order first."""
     difficulty = difficulty or Difficulty()
     return [
         row
         for problem in generate(part, stories, seed, difficulty)
-        for row in problem_rows(problem, difficulty.rules, prompt)
+        for row in problem_rows(problem, difficulty.rules, prompt, task)
     ]
 
 
-def problem_rows(problem: Problem, rules: Rules, prompt: PromptStyle) -> Iterator[Row]:
+def problem_rows(problem: Problem, rules: Rules, prompt: PromptStyle, task: str = TASK) -> Iterator[Row]:
     """One row for each question of a problem."""
     for asked in problem.questions:
         data = {
@@ -80,7 +86,7 @@ def problem_rows(problem: Problem, rules: Rules, prompt: PromptStyle) -> Iterato
             "prompt": prompt,
             "rules": rules,
         }
-        yield Row(TASK, f"{problem.story_hash}-{asked.order}", problem.story_hash, data)
+        yield Row(task, f"{problem.story_hash}-{asked.order}", problem.story_hash, data)
 
 
 def read_rows(path: Path) -> list[Row]:
