@@ -210,16 +210,14 @@ def _ask(env: Env[Any], table: _Table, seat: Seat, seed: int) -> Ask:
     view = extend_view(env, table.state, seat, table.views)
     hint = table.feedback_text.get(seat)
     hinted = with_feedback(view, hint) if hint is not None else view
-    first = seat not in table.opening
-    if first:
+    turn_seed = derive_seed(seed, seat, table.turn)
+    if seat not in table.opening:
         table.opening[seat] = len(view)
-        return Ask(
-            hinted, hinted, table.turn, derive_seed(seed, seat, table.turn), view if hint is not None else None
-        )
+        return Ask(hinted, hinted, table.turn, turn_seed, plain=view if hint is not None else None)
     if len(view) == before or view[before].role != "assistant":
         raise ValueError(f"the view of seat {seat!r} does not go on with what the seat said")
     # From `before` on, feedback changes nothing: it belongs to the first prompt.
-    return Ask(hinted, view[before + 1 :], table.turn, derive_seed(seed, seat, table.turn))
+    return Ask(hinted, view[before + 1 :], table.turn, turn_seed)
 
 
 def extend_view(env: Env[Any], state: Any, seat: Seat, views: dict[Seat, tuple[Message, ...]]) -> tuple[Message, ...]:

@@ -61,13 +61,16 @@ class Source:
     note: str = ""
 
 
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """Everything the rest of the system knows about a task.
 
-    rows(split, limit, seed) yields rows; equal arguments give equal rows; splits share no cluster. Generated tasks know "train"
-    and "test" at least. env(profile) makes the environment; `seats` are its policy seats: the ones that are
-    trained or evaluated (the others are partners).
+    rows(split, limit, seed) yields rows; equal arguments give equal rows; splits share no cluster. Generated tasks
+    know "train" and "test" at least. env(profile) makes the environment; `seats` are its policy seats: the ones that
+    are trained or evaluated (the others are partners).
     """
 
     name: str
@@ -82,13 +85,15 @@ class TaskSpec:
     seats: tuple[Seat, ...]
     profiles: tuple[Profile, ...] = ("strict",)
     feedback: FeedbackPolicy = FeedbackPolicy()
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
     splits: tuple[str, ...] = ("train", "test")
     judges: tuple[JudgeSpec, ...] = ()
     """Every judge and critic the environment may ask."""
     source: Source | None = None
     aggregate: Callable[[Sequence[Episode]], Mapping[str, float]] | None = None
     """Dataset-level numbers that are no mean over episodes (e.g. a whole set of questions right)."""
+    part: Callable[[Row], str] | None = None
+    """The named part of the task that a row belongs to, e.g. "order 2": results are reported for each part too."""
     private: Callable[[Row], Mapping[Seat, Sequence[str]]] | None = None
     """Texts that only this seat may see; `check` searches every other view for them."""
     samples: Callable[[Row, Seat], Sequence[str]] | None = None

@@ -62,7 +62,9 @@ class Session(Protocol):
 class Player(Protocol):
     """Makes sessions. Safe for concurrent use."""
 
-    token_exact: bool
-    """Its traces hold the sampled ids and log-probs: only such a player can be learnable."""
+    @property
+    def token_exact(self) -> bool:
+        """Its traces hold the sampled ids and log-probs: only such a player can be learnable."""
+        ...
 
     def join(self, seat: Seat, *, learnable: bool, limits: Limits, episode_id: str) -> Session: ...

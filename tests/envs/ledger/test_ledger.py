@@ -1,0 +1,156 @@
+"""The ledger: exact, exactly once, crash-safe, one writer."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.errors import DataError, UsageError
+from envs.engine import Sampling
+from envs.ledger import LEDGER_FILE, Consumed, EpisodeKey, Ledger, LedgerReader
+from envs.play import episode_seed, play
+from envs.players.engine import EnginePlayer
+from envs.types import Episode, JudgeCall
+from tests.envs.table import Dialogue, SeededEngine, byte_renderer, row
+
+RENDERER = byte_renderer()
+CALL = JudgeCall("judge", "m", {"q": 1}, '{"score": 1}', None, 0.125, 0.5, 10, 3)
+
+
+def played(key: EpisodeKey) -> Episode:
+    player = EnginePlayer(SeededEngine(RENDERER), RENDERER, Sampling(max_tokens=12))
+    seed = episode_seed(0, key.step, row(key.prompt_id), key.sample)
+    options = {"seed": seed, "learnable": ["a"], "feedback_text": {"a": "Try again."}, "want_feedback": True}
+    return asyncio.run(play(Dialogue(), row(key.prompt_id), {"a": player, "b": player}, **options))
+
+
+KEYS = [EpisodeKey("rollout", step, ident, sample) for step in (1, 2) for ident in ("p", "q") for sample in (0, 1)]
+EPISODES = {key: played(key) for key in KEYS}
+
+
+def test_episodes_come_back_equal_in_order_and_by_step(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        for key in reversed(KEYS):
+            ledger.put_episode(key, EPISODES[key])
+        assert [r.key for r in ledger.episodes()] == KEYS
+        assert all(r.episode == EPISODES[r.key] for r in ledger.episodes())
+        assert ledger.keys(step=2) == KEYS[4:] and ledger.keys(phase="eval") == []
+    with LedgerReader(tmp_path) as reader:
+        assert reader.episode(KEYS[3]).episode == EPISODES[KEYS[3]]
+        assert reader.outcome_counts(step=1) == {"scored": 8}
+        reader.verify()
+        with pytest.raises(UsageError, match="no episode"):
+            reader.episode(EpisodeKey("eval", 0, "p", 0))
+
+
+def test_an_episode_is_recorded_once_and_another_under_its_key_is_refused(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        for _ in range(2):
+            ledger.put_episode(KEYS[0], EPISODES[KEYS[0]])
+        assert ledger.keys() == KEYS[:1]
+    with pytest.raises(DataError, match="another episode"), Ledger(tmp_path) as ledger:
+        ledger.put_episode(KEYS[0], EPISODES[KEYS[1]])
+        ledger.flush()
+    with LedgerReader(tmp_path) as reader:
+        assert reader.episode(KEYS[0]).episode == EPISODES[KEYS[0]]
+
+
+def test_consumption_is_exact_and_rewinds_to_a_checkpoint(tmp_path: Path) -> None:
+    uses = [
+        Consumed(step, key, "a", "plain", "policy_gradient", 1 / 3, (0.1, 1e-300, 2 / 3))
+        for step, key in ((1, KEYS[0]), (2, KEYS[4]), (3, KEYS[5]))
+    ]
+    with Ledger(tmp_path) as ledger:
+        for key in KEYS:
+            ledger.put_episode(key, EPISODES[key])
+        ledger.put_consumed(uses)
+        ledger.put_consumed(uses)
+        assert ledger.consumed() == uses and ledger.consumed(step=2) == uses[1:2]
+        ledger.rewind(1)
+        assert ledger.consumed() == uses[:1] and ledger.keys() == KEYS
+        ledger.put_consumed([Consumed(2, KEYS[4], "a", "plain", "policy_gradient", 0.5)])
+        assert ledger.consumed(step=2)[0].advantage == 0.5
+
+
+def test_consuming_what_was_never_recorded_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="put the episode first"), Ledger(tmp_path) as ledger:
+        ledger.put_consumed([Consumed(1, KEYS[0], "a", "plain", "policy_gradient", 1.0)])
+        ledger.flush()
+
+
+def test_costs_are_summed_by_role_and_model(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.put_call(CALL)
+        ledger.put_call(CALL)
+        (cost,) = ledger.costs()
+    assert (cost.calls, cost.cost_usd, cost.prompt_tokens, cost.failed) == (2, 0.25, 20, 0)
+
+
+def test_a_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.put_episode(KEYS[0], EPISODES[KEYS[0]])
+        ledger.flush()
+        with pytest.raises(UsageError, match="another process"):
+            Ledger(tmp_path)
+        with LedgerReader(tmp_path) as reader:
+            assert reader.keys() == KEYS[:1]
+    with Ledger(tmp_path) as ledger:
+        assert ledger.keys() == KEYS[:1]
+
+
+@pytest.fixture(scope="module")
+def unclean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger as a killed process leaves it: main file and write-ahead log, eight commits."""
+    live, copy = tmp_path_factory.mktemp("live"), tmp_path_factory.mktemp("copy")
+    with Ledger(live) as ledger:
+        for key in KEYS:
+            ledger.put_episode(key, EPISODES[key])
+            ledger.flush()
+        for name in (LEDGER_FILE, f"{LEDGER_FILE}-wal"):
+            shutil.copy(live / name, copy / name)
+    return copy
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1))
+def test_a_log_torn_at_any_byte_keeps_whole_episodes_in_order(
+    unclean: Path, tmp_path_factory: pytest.TempPathFactory, share: float
+) -> None:
+    torn = tmp_path_factory.mktemp("torn")
+    shutil.copytree(unclean, torn, dirs_exist_ok=True)
+    log = torn / f"{LEDGER_FILE}-wal"
+    with log.open("r+b") as f:
+        f.truncate(int(share * log.stat().st_size))
+    with Ledger(torn) as ledger:
+        kept = list(ledger.episodes())
+        assert [r.key for r in kept] == KEYS[: len(kept)]
+        assert all(r.episode == EPISODES[r.key] for r in kept)
+        for key in KEYS:
+            ledger.put_episode(key, EPISODES[key])
+        assert ledger.keys() == KEYS
+
+
+def test_damage_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / LEDGER_FILE).write_bytes(b"not a database at all" * 100)
+    with pytest.raises(DataError, match="not a readable ledger"):
+        Ledger(tmp_path)
+    with pytest.raises(UsageError, match="no ledger here"):
+        LedgerReader(tmp_path / "empty")
+
+
+def test_a_changed_blob_is_noticed(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.put_episode(KEYS[0], EPISODES[KEYS[0]])
+    db = sqlite3.connect(tmp_path / LEDGER_FILE)
+    first, second = (name for (name,) in db.execute("SELECT hash FROM blobs LIMIT 2"))
+    db.execute("UPDATE blobs SET data=(SELECT data FROM blobs WHERE hash=?) WHERE hash=?", (first, second))
+    db.commit()
+    db.close()
+    with LedgerReader(tmp_path) as reader, pytest.raises(DataError, match="its own content"):
+        reader.verify()
