@@ -25,7 +25,8 @@ Profile = Literal["strict", "soul", "author"]
 
 BUILTIN: Mapping[str, str] = {
     "hitom": "envs.tasks.hitom:spec",
-    "persuade": "envs.tasks.persuade:spec",
+    "hitom_mini": "envs.tasks.hitom:mini_spec",
+    "negotiate": "envs.tasks.negotiate:spec",
 }
 
 
