@@ -17,17 +17,17 @@ class TaskConfig(Config):
 
     task: str
     """Name in the task registry, or package.module:function."""
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0)
     """Share of the prompts, relative to the other tasks'."""
     algorithm: AlgorithmConfig = Field(default_factory=GRPOConfig)
     split: str = "train"
-    rows: int | None = Field(None, gt=0)
+    rows: int | None = Field(default=None, gt=0)
     """At most this many rows of the split; needed for generated tasks, which never end."""
     rows_seed: int = 0
     profile: Literal["strict", "soul", "author"] = "strict"
     seats: tuple[str, ...] | None = None
     """Learnable seats; None: all policy seats of the task. The others are played by the policy too, untrained."""
-    samples_per_prompt: int | None = Field(None, ge=1)
+    samples_per_prompt: int | None = Field(default=None, ge=1)
     """None: the run's."""
     where: dict[str, str | int | bool] = Field(default_factory=dict)
     """Keep only rows whose data has these values, e.g. {order: 0}."""
@@ -36,12 +36,12 @@ class TaskConfig(Config):
 class SamplingConfig(Config):
     """How rollouts are drawn. Other than temperature 1 and no truncation, rollouts are off the trained policy."""
 
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = -1
-    max_tokens: int = Field(512, ge=1)
+    max_tokens: int = Field(default=512, ge=1)
     """Per turn; a task's own limit may be lower."""
-    max_context_tokens: int = Field(2048, ge=2)
+    max_context_tokens: int = Field(default=2048, ge=2)
     """Prompt and sampled tokens of one seat."""
 
 
@@ -50,11 +50,11 @@ class LossConfig(Config):
 
     aggregation: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
     """Mean over all trained tokens; mean over sequences of their token means; sum / (sequences * constant_length)."""
-    constant_length: int = Field(512, gt=0)
+    constant_length: int = Field(default=512, gt=0)
     """Divisor of aggregation `constant` (Dr. GRPO): the longest response."""
-    kl_clip: float = Field(5.0, gt=0)
+    kl_clip: float = Field(default=5.0, gt=0)
     """Bound on the per-token log-ratio to the teacher."""
-    tis_cap: float | None = Field(2.0, gt=1)
+    tis_cap: float | None = Field(default=2.0, gt=1)
     """Cap of the truncated importance weight between trainer and engine; None switches it off."""
 
 
@@ -63,24 +63,24 @@ class EngineConfig(Config):
 
     kind: Literal["embedded", "sglang"] = "embedded"
     """embedded: transformers inside rank 0, bitwise reproducible. sglang: a server process (make sglang)."""
-    servers: int = Field(1, ge=1)
+    servers: int = Field(default=1, ge=1)
     """SGLang servers started and supervised by this run."""
     urls: tuple[str, ...] = ()
     """SGLang servers that already run; then none are started."""
-    max_concurrent_episodes: int = Field(64, ge=1)
-    max_running_requests: int = Field(32, ge=1)
-    max_total_tokens: int = Field(32768, ge=1024)
+    max_concurrent_episodes: int = Field(default=64, ge=1)
+    max_running_requests: int = Field(default=32, ge=1)
+    max_total_tokens: int = Field(default=32768, ge=1024)
     """KV cache of one server, in tokens."""
 
 
 class GateConfig(Config):
     """Bounds that stop the run (exit 3) rather than let it train on something wrong."""
 
-    max_logprob_gap: float | None = Field(1e-4, gt=0)
+    max_logprob_gap: float | None = Field(default=1e-4, gt=0)
     """Largest |engine - trainer| log-prob of a sampled token after each sync; 1e-4 suits fp32, None switches off."""
-    mean_logprob_gap: float | None = Field(None, gt=0)
+    mean_logprob_gap: float | None = Field(default=None, gt=0)
     """The same for the mean; for bf16, where single tokens may differ by 0.1."""
-    max_failure_share: float = Field(0.2, ge=0, le=1)
+    max_failure_share: float = Field(default=0.2, ge=0, le=1)
     """Unscored share of a step's episodes above which the run stops."""
 
 
@@ -93,12 +93,12 @@ class RLConfig(Config):
     """Megatron checkpoint whose weights replace those of `model`."""
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
     steps: int = Field(gt=0)
-    groups_per_step: int = Field(64, ge=1)
+    groups_per_step: int = Field(default=64, ge=1)
     """Prompts per step."""
-    samples_per_prompt: int = Field(8, ge=1)
-    mini_batches: int = Field(1, ge=1)
+    samples_per_prompt: int = Field(default=8, ge=1)
+    mini_batches: int = Field(default=1, ge=1)
     """Optimizer steps per step, at most; whole prompts stay together."""
-    max_tokens_per_micro_batch: int = Field(16384, gt=0)
+    max_tokens_per_micro_batch: int = Field(default=16384, gt=0)
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
     engine: EngineConfig = EngineConfig()
@@ -108,13 +108,13 @@ class RLConfig(Config):
     parallel: ParallelConfig = ParallelConfig()
     optimizer: OptimizerConfig = OptimizerConfig(lr=5e-6, schedule="constant")
     precision: Literal["fp32", "bf16"] = "fp32"
-    ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Running average of the weights, the teacher of opd `ema`: average <- decay * average + (1 - decay) * weights."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """The teacher of opd `ema` is the running average of the weights: a <- decay a + (1 - decay) weights."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     seed: int = 0
     export_hf: bool = True
     """Write RUN_DIR/hf when the run ends."""
-    timeout_s: float = Field(1800.0, gt=0)
+    timeout_s: float = Field(default=1800.0, gt=0)
     """Longest wait for a collective, an engine or a whole step's rollouts."""
 
     @model_validator(mode="after")

@@ -10,129 +10,167 @@ Runs on every actor rank that holds logits (the last pipeline stage), in fp32. W
 
 w_t is the truncated importance weight between trainer and engine (Yao et al. 2025, "Your efficient RL framework
 secretly brings you off-policy RL training"); it is 1 where the engine saw another context or `tis_cap` is None.
-The loss of an optimizer step is sum_t scale(sequence of t) * loss_t over the whole global batch (`sequence_scales`):
-an exact mean, however the batch is cut into micro-batches and ranks.
+The loss of an optimizer step is sum_t scale_t * loss_t / (trained tokens) over the whole global batch, an exact mean
+however the batch is cut into micro-batches and ranks (`sequence_scales`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from megatron_osim.batch import PackedBatch
+from megatron_osim.losses import TokenScores
+from megatron_osim.train_step import LossFn, LossSum
 from rl.config import LossConfig
+from rl.samples import Floats, TrainSample
 
 LOG_RATIO_LIMIT = 20.0
 """Keeps exp() finite; far outside every clip bound."""
 
-METRICS = (
-    "tokens",
-    "loss",
-    "policy",
-    "cross_entropy",
-    "entropy",
-    "kl",
-    "ratio",
-    "clipped",
-    "tis",
-    "tis_capped",
-    "rkl",
-)
-"""Sums over trained tokens that `token_losses` returns, in this order; divide by the first."""
-
 
 @dataclass(frozen=True)
 class LossInputs:
-    """Everything but the log-probs, for one micro-batch of N positions from S sequences."""
+    """Everything but the log-probs at N positions, in fp32. Made by `pack`, travels as PackedBatch.values."""
 
-    mask_N: Tensor
-    """bool: positions that are trained."""
-    sequence_N: Tensor
-    """int64 in [0, S)."""
-    scale_N: Tensor
-    old_logprobs_N: Tensor
-    rollout_logprobs_N: Tensor
+    mask: Tensor
+    """1 where the label is trained."""
+    scale: Tensor
+    old_logprobs: Tensor
+    rollout_logprobs: Tensor
     """NaN where the engine saw another context."""
-    advantage_N: Tensor
-    cross_entropy_N: Tensor
-    reverse_kl_N: Tensor
-    teacher_logprobs_N: Tensor
-    clip_low_S: Tensor
-    clip_high_S: Tensor
-    dual_clip_S: Tensor
+    advantage: Tensor
+    cross_entropy: Tensor
+    reverse_kl: Tensor
+    teacher_logprobs: Tensor
+    clip_low: Tensor
+    clip_high: Tensor
+    dual_clip: Tensor
     """inf where off."""
-    sequence_ratio_S: Tensor
-    detached_S: Tensor
+    sequence_ratio: Tensor
+    """1 where the ratio is the sequence's."""
+    detached: Tensor
+    """1 where the clipped ratio is a constant."""
 
 
-def token_losses(logprobs_N: Tensor, entropy_N: Tensor, x: LossInputs, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """The scaled loss (a scalar to be summed over micro-batches) and METRICS sums [len(METRICS)], detached, fp64."""
-    zero = torch.zeros_like(logprobs_N)
-    logprobs_N = torch.where(x.mask_N, logprobs_N, zero)
-    old_N = torch.where(x.mask_N, x.old_logprobs_N, zero)
-    advantage_N = x.advantage_N + x.reverse_kl_N * (x.teacher_logprobs_N - old_N).clamp(
-        -config.kl_clip, config.kl_clip
-    )
-    ratio_N = torch.exp(_log_ratio(logprobs_N - old_N, x).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
-    policy_N, clipped_N = _policy_loss(logprobs_N, ratio_N, advantage_N, x)
-    tis_N, capped_N = _importance(old_N, x, config.tis_cap)
-    cross_entropy_N = -x.cross_entropy_N * logprobs_N
-    loss_N = torch.where(x.mask_N, tis_N * policy_N + cross_entropy_N, zero)
-    with torch.no_grad():
-        # KL(old || new), the non-negative k3 estimator (Schulman 2020).
-        drift_N = (logprobs_N - old_N).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-        kl_N = torch.exp(drift_N) - 1.0 - drift_N
-        rkl_N = torch.where(x.reverse_kl_N != 0, old_N - x.teacher_logprobs_N, zero)
-        columns = (
-            x.mask_N, loss_N, tis_N * policy_N, cross_entropy_N, entropy_N,
-            kl_N, ratio_N, clipped_N, tis_N, capped_N, rkl_N,
-        )  # fmt: skip
-        sums = torch.stack([torch.where(x.mask_N, c.double(), 0.0).sum() for c in columns])
-    return (loss_N * x.scale_N).sum(), sums
+def pack(samples: Sequence[TrainSample], scales: Sequence[float]) -> PackedBatch:
+    """One micro-batch of samples that have their old log-probs (and teacher's, where they are weighed by it)."""
+    rows = [_inputs(s, scale) for s, scale in zip(samples, scales, strict=True)]
+    values = {name: [row[name] for row in rows] for name in LossInputs.__dataclass_fields__}
+    return PackedBatch.from_sequences([s.ids for s in samples], values)
 
 
-def _log_ratio(difference_N: Tensor, x: LossInputs) -> Tensor:
-    """log r per token: the token's own, or the mean over its sequence (the gradient flows through the mean)."""
-    if not bool(x.sequence_ratio_S.any()):
-        return difference_N
-    count_S = torch.zeros_like(x.clip_low_S).index_add(0, x.sequence_N, x.mask_N.to(difference_N.dtype))
-    mean_S = torch.zeros_like(x.clip_low_S).index_add(0, x.sequence_N, difference_N) / count_S.clamp(min=1)
-    return torch.where(x.sequence_ratio_S[x.sequence_N], mean_S[x.sequence_N], difference_N)
+def _inputs(s: TrainSample, scale: float) -> dict[str, Floats]:
+    def known(values: Floats | None, default: float = 0.0) -> Floats:
+        return np.full(len(s.ids), default, np.float32) if values is None else values
 
-
-def _policy_loss(logprobs_N: Tensor, ratio_N: Tensor, advantage_N: Tensor, x: LossInputs) -> tuple[Tensor, Tensor]:
-    """The surrogate and where its clip decided."""
-    low_N, high_N = 1.0 - x.clip_low_S[x.sequence_N], 1.0 + x.clip_high_S[x.sequence_N]
-    bounded_N = torch.minimum(torch.maximum(ratio_N, low_N), high_N)
-    plain_N, clip_N = ratio_N * advantage_N, bounded_N * advantage_N
-    loss_N = -torch.minimum(plain_N, clip_N)
-    # Dual clip: a finite floor under the objective of negative advantages (inf * 0 must not appear).
-    dual_N = x.dual_clip_S[x.sequence_N]
-    ceiling_N = torch.where(torch.isfinite(dual_N), -dual_N.nan_to_num(posinf=0.0) * advantage_N, torch.inf)
-    loss_N = torch.where(advantage_N < 0, torch.minimum(loss_N, ceiling_N), loss_N)
-    detached_N = x.detached_S[x.sequence_N]
-    loss_N = torch.where(detached_N, -bounded_N.detach() * advantage_N * logprobs_N, loss_N)
-    return loss_N, torch.where(detached_N, ratio_N != bounded_N, clip_N < plain_N)
-
-
-def _importance(old_N: Tensor, x: LossInputs, cap: float | None) -> tuple[Tensor, Tensor]:
-    """Truncated importance weights, and where they were cut."""
-    known_N = x.mask_N & ~torch.isnan(x.rollout_logprobs_N)
-    if cap is None:
-        return torch.ones_like(old_N), torch.zeros_like(x.mask_N)
-    difference_N = torch.where(known_N, old_N - x.rollout_logprobs_N, torch.zeros_like(old_N))
-    weight_N = torch.exp(difference_N.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
-    return weight_N.clamp(max=cap), weight_N > cap
+    if s.old_logprobs is None or (s.reverse_kl is not None and s.teacher_logprobs is None):
+        raise ValueError(f"episode {s.episode_id}: log-probs are missing; Actor.prepare fills them")
+    return {
+        "mask": s.trainable.astype(np.float32),
+        "scale": known(None, scale),
+        "old_logprobs": s.old_logprobs,
+        "rollout_logprobs": known(s.rollout_logprobs, math.nan),
+        "advantage": known(s.advantage),
+        "cross_entropy": known(s.cross_entropy),
+        "reverse_kl": known(s.reverse_kl),
+        "teacher_logprobs": known(s.teacher_logprobs),
+        "clip_low": known(None, s.surrogate.clip_low),
+        "clip_high": known(None, s.surrogate.clip_high),
+        "dual_clip": known(None, s.surrogate.dual_clip or math.inf),
+        "sequence_ratio": known(None, float(s.surrogate.sequence_ratio)),
+        "detached": known(None, float(s.surrogate.detached)),
+    }
 
 
 def sequence_scales(trained_tokens: Sequence[int], config: LossConfig) -> list[float]:
-    """What one token of each sequence weighs in the loss of the whole optimizer step."""
+    """What one token of each sequence of the global batch weighs, relative to a plain token mean."""
+    tokens, sequences = sum(trained_tokens), len(trained_tokens)
     match config.aggregation:
         case "token_mean":
-            return [1.0 / max(1, sum(trained_tokens))] * len(trained_tokens)
+            return [1.0] * sequences
         case "sequence_mean":
-            return [1.0 / (len(trained_tokens) * max(1, n)) for n in trained_tokens]
+            return [tokens / (sequences * n) for n in trained_tokens]
         case "constant":
-            return [1.0 / (len(trained_tokens) * config.constant_length)] * len(trained_tokens)
+            return [tokens / (sequences * config.constant_length)] * sequences
+
+
+def loss_fn(config: LossConfig) -> LossFn:
+    """The trainer's loss function; its metrics are sums over trained tokens."""
+
+    def loss(scores: TokenScores, batch: PackedBatch) -> LossSum:
+        x = LossInputs(**batch.values)
+        segment_N = torch.repeat_interleave(batch.cu_seqlens.diff().long())
+        return token_losses(scores.logprobs_T, scores.entropy_T, segment_N, x, config)
+
+    return loss
+
+
+def token_losses(
+    logprobs_N: Tensor, entropy_N: Tensor, segment_N: Tensor, x: LossInputs, config: LossConfig
+) -> LossSum:
+    """The formula of this module. segment_N: int64, which sequence a position belongs to."""
+    trained_N, zero_N = x.mask > 0, torch.zeros_like(logprobs_N)
+    logprobs_N = torch.where(trained_N, logprobs_N, zero_N)
+    old_N = torch.where(trained_N, x.old_logprobs, zero_N)
+    advantage_N = x.advantage + x.reverse_kl * (x.teacher_logprobs - old_N).clamp(-config.kl_clip, config.kl_clip)
+    log_ratio_N = _log_ratio(logprobs_N - old_N, segment_N, x)
+    ratio_N = torch.exp(log_ratio_N.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
+    policy_N, clipped_N = _policy_loss(logprobs_N, ratio_N, advantage_N, x)
+    importance_N, capped_N = _importance(old_N, trained_N, x, config.tis_cap)
+    cross_entropy_N = -x.cross_entropy * logprobs_N
+    loss_N = torch.where(trained_N, importance_N * policy_N + cross_entropy_N, zero_N)
+    drift_N = (logprobs_N - old_N).detach().clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+    metrics_N = {
+        "policy_loss": importance_N * policy_N,
+        "cross_entropy": cross_entropy_N,
+        "entropy": entropy_N,
+        # KL(old || new), the non-negative k3 estimator (Schulman 2020).
+        "kl": torch.exp(drift_N) - 1.0 - drift_N,
+        "ratio": ratio_N,
+        "clip_share": clipped_N,
+        "importance": importance_N,
+        "importance_capped_share": capped_N,
+        "reverse_kl": torch.where(x.reverse_kl != 0, old_N - x.teacher_logprobs, zero_N),
+        "reverse_kl_tokens": x.reverse_kl != 0,
+    }
+    sums = {name: torch.where(trained_N, v.detach().double(), 0.0).sum() for name, v in metrics_N.items()}
+    return LossSum((loss_N * x.scale).sum(), x.mask.sum(), sums)
+
+
+def _log_ratio(difference_N: Tensor, segment_N: Tensor, x: LossInputs) -> Tensor:
+    """log r per token: the token's own, or the mean over its sequence (the gradient flows through the mean)."""
+    if not bool(x.sequence_ratio.any()):
+        return difference_N
+    zero_S = difference_N.new_zeros(int(segment_N.max()) + 1)
+    count_S = zero_S.index_add(0, segment_N, x.mask)
+    mean_S = zero_S.index_add(0, segment_N, difference_N) / count_S.clamp(min=1)
+    return torch.where(x.sequence_ratio > 0, mean_S[segment_N], difference_N)
+
+
+def _policy_loss(logprobs_N: Tensor, ratio_N: Tensor, advantage_N: Tensor, x: LossInputs) -> tuple[Tensor, Tensor]:
+    """The surrogate, and where its clip decided."""
+    bounded_N = torch.minimum(torch.maximum(ratio_N, 1.0 - x.clip_low), 1.0 + x.clip_high)
+    plain_N, clip_N = ratio_N * advantage_N, bounded_N * advantage_N
+    # inf * 0 must not appear where dual clip is off.
+    ceiling_N = torch.where(torch.isfinite(x.dual_clip), -x.dual_clip.nan_to_num(posinf=0.0) * advantage_N, torch.inf)
+    clipped_loss_N = -torch.minimum(plain_N, clip_N)
+    clipped_loss_N = torch.where(advantage_N < 0, torch.minimum(clipped_loss_N, ceiling_N), clipped_loss_N)
+    detached_N = x.detached > 0
+    loss_N = torch.where(detached_N, -bounded_N.detach() * advantage_N * logprobs_N, clipped_loss_N)
+    return loss_N, torch.where(detached_N, ratio_N != bounded_N, clip_N < plain_N)
+
+
+def _importance(old_N: Tensor, trained_N: Tensor, x: LossInputs, cap: float | None) -> tuple[Tensor, Tensor]:
+    """Truncated importance weights, and where they were cut."""
+    if cap is None:
+        return torch.ones_like(old_N), torch.zeros_like(trained_N)
+    known_N = trained_N & ~torch.isnan(x.rollout_logprobs)
+    difference_N = torch.where(known_N, old_N - x.rollout_logprobs, torch.zeros_like(old_N))
+    weight_N = torch.exp(difference_N.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
+    return weight_N.clamp(max=cap), weight_N > cap

@@ -20,7 +20,7 @@ class ExpertSFTConfig(Config):
     """Best-of-k selection, cross-entropy."""
 
     name: Literal["expert_sft"] = "expert_sft"
-    top: int = Field(1, ge=1)
+    top: int = Field(default=1, ge=1)
     """Rollouts kept per prompt and seat."""
     min_reward: float = 1.0
 

@@ -44,12 +44,12 @@ class GRPOConfig(Config):
 
     name: Literal["grpo"] = "grpo"
     variant: Variant = "grpo"
-    clip_low: float | None = Field(None, gt=0)
+    clip_low: float | None = Field(default=None, gt=0)
     """Lower clip distance of the ratio; None: the variant's own (0.2)."""
-    clip_high: float | None = Field(None, gt=0)
+    clip_high: float | None = Field(default=None, gt=0)
     """Upper clip distance; None: the variant's own (0.28)."""
-    dual_clip: float | None = Field(10.0, gt=1)
-    rae_decay: float = Field(0.95, ge=0, lt=1)
+    dual_clip: float | None = Field(default=10.0, gt=1)
+    rae_decay: float = Field(default=0.95, ge=0, lt=1)
     """Share of the running baseline that a step keeps (variant rae)."""
 
     def surrogate(self) -> Surrogate:

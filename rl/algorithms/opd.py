@@ -31,11 +31,11 @@ class OPDConfig(Config):
     """Hugging Face folder of the external teacher; same tokenizer as the student."""
     privileged_context: bool = True
     """The teacher sees the task's privileged text; required unless the teacher is external."""
-    kl_weight: float = Field(1.0, gt=0)
-    reward_weight: float = Field(0.0, ge=0)
+    kl_weight: float = Field(default=1.0, gt=0)
+    reward_weight: float = Field(default=0.0, ge=0)
     """Weight of the group advantage of the rewards, added to the distillation term."""
-    clip_low: float = Field(0.2, gt=0)
-    clip_high: float = Field(0.28, gt=0)
+    clip_low: float = Field(default=0.2, gt=0)
+    clip_high: float = Field(default=0.28, gt=0)
 
     @model_validator(mode="after")
     def _teacher_is_complete(self) -> OPDConfig:

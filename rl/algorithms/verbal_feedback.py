@@ -38,16 +38,16 @@ class VerbalFeedbackConfig(Config):
 
     name: Literal["verbal_feedback"] = "verbal_feedback"
     objective: Objective = "ditto"
-    clip_low: float = Field(0.2, gt=0)
-    clip_high: float = Field(0.28, gt=0)
-    dual_clip: float | None = Field(10.0, gt=1)
+    clip_low: float = Field(default=0.2, gt=0)
+    clip_high: float = Field(default=0.28, gt=0)
+    dual_clip: float | None = Field(default=10.0, gt=1)
     refine_below: float = 1.0
     """Drafts that score this much or more get no second try."""
-    feedback_loss_weight: float = Field(1.0, ge=0)
-    kl_weight: float = Field(1.0, gt=0)
+    feedback_loss_weight: float = Field(default=1.0, ge=0)
+    kl_weight: float = Field(default=1.0, gt=0)
     """Weight of the reverse KL (objective sdpo)."""
-    rltf_temperature: float = Field(1.0, gt=0)
-    rltf_max_weight: float = Field(20.0, gt=0)
+    rltf_temperature: float = Field(default=1.0, gt=0)
+    rltf_max_weight: float = Field(default=20.0, gt=0)
 
 
 class VerbalFeedback:

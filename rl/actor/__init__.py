@@ -1,0 +1,1 @@
+"""The policy on Megatron-Core: log-probs, updates, weights for the engines, checkpoints."""

@@ -1,0 +1,113 @@
+"""GRPO and its variants against an independent float64 reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rl.algorithms import GRPOConfig, build_algorithm
+from rl.samples import Attempt, TrainSample
+from tests.rl.algorithms.builders import drafts, rollout
+
+REWARDS = st.lists(st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, 1.0])), min_size=1, max_size=6)
+BATCHES = st.dictionaries(st.sampled_from(["p", "q", "r"]), REWARDS, min_size=1)
+
+
+def advantage(sample: TrainSample) -> float:
+    assert sample.advantage is not None
+    values = set(sample.advantage[sample.trainable].tolist())
+    assert len(values) == 1 and not sample.advantage[~sample.trainable].any()
+    return values.pop()
+
+
+def by_episode(samples: tuple[TrainSample, ...]) -> dict[str, float]:
+    return {s.episode_id: advantage(s) for s in samples}
+
+
+def reference(variant: str, rewards: list[float | None]) -> dict[int, float]:
+    """In numpy and float64, from the papers' formulas."""
+    alive = np.array([r for r in rewards if r is not None])
+    if len(alive) < 2 or np.ptp(alive) == 0:
+        return {}
+    if variant == "rloo":
+        values = np.array([r - np.delete(alive, i).mean() for i, r in enumerate(alive)])
+    elif variant == "dr_grpo":
+        values = alive - alive.mean()
+    else:
+        values = (alive - alive.mean()) / (alive.std(ddof=1) + 1e-6)
+    return dict(zip([i for i, r in enumerate(rewards) if r is not None], values, strict=True))
+
+
+@pytest.mark.parametrize("variant", ["grpo", "dr_grpo", "rloo", "gspo", "cispo"])
+@given(batch=BATCHES)
+def test_advantages_equal_a_float64_reference(variant: str, batch: dict[str, list[float | None]]) -> None:
+    found = by_episode(build_algorithm(GRPOConfig(variant=variant)).weigh(drafts(batch)).samples)
+    expected = {f"{p}#{i}": a for p, rewards in batch.items() for i, a in reference(variant, rewards).items()}
+    assert found.keys() == expected.keys()
+    for episode, value in expected.items():
+        assert found[episode] == pytest.approx(value, rel=1e-6, abs=1e-7)
+
+
+@given(batch=BATCHES, order=st.randoms(use_true_random=False))
+def test_permuting_the_batch_changes_nothing_bit_for_bit(batch, order) -> None:
+    attempts = drafts(batch)
+    shuffled = list(attempts)
+    order.shuffle(shuffled)
+    algorithm = build_algorithm(GRPOConfig())
+    a, b = algorithm.weigh(attempts), algorithm.weigh(shuffled)
+    assert a.counts == b.counts
+    assert [s.episode_id for s in a.samples] == [s.episode_id for s in b.samples]
+    for x, y in zip(a.samples, b.samples, strict=True):
+        assert x.advantage is not None and np.array_equal(x.advantage, y.advantage)
+
+
+@given(batch=BATCHES, prompt=st.sampled_from(["p", "q", "r"]))
+def test_a_failed_sample_changes_no_others_weight(batch, prompt: str) -> None:
+    algorithm = build_algorithm(GRPOConfig())
+    before = by_episode(algorithm.weigh(drafts(batch)).samples)
+    failed = Attempt(rollout(prompt, f"{prompt}#failed", None))
+    assert by_episode(algorithm.weigh([*drafts(batch), failed]).samples) == before
+
+
+def test_singleton_and_zero_variance_groups_give_no_gradient_and_are_counted() -> None:
+    weighed = build_algorithm(GRPOConfig()).weigh(
+        drafts({"single": [1.0, None], "same": [0.5, 0.5, 0.5], "none": [None, None], "good": [0.0, 1.0]})
+    )
+    assert {s.prompt_id for s in weighed.samples} == {"good"}
+    counts = weighed.counts
+    assert (counts.groups, counts.trained, counts.singleton, counts.zero_variance) == (4, 1, 2, 1)
+
+
+def test_an_average_sample_of_a_living_group_stays_in_the_batch() -> None:
+    weighed = build_algorithm(GRPOConfig()).weigh(drafts({"p": [0.0, 0.5, 1.0]}))
+    assert sorted(by_episode(weighed.samples).values()) == pytest.approx([-1.0, 0.0, 1.0], abs=1e-5)
+
+
+def test_seats_of_one_prompt_are_groups_of_their_own() -> None:
+    attempts = drafts({"p": [0.0, 1.0]}, seat="alice") + drafts({"p": [0.2, 0.4]}, seat="bob")
+    weighed = build_algorithm(GRPOConfig(variant="dr_grpo")).weigh(attempts)
+    found = {(s.seat, s.episode_id): advantage(s) for s in weighed.samples}
+    assert found["alice", "p#0"] == pytest.approx(-0.5) and found["bob", "p#0"] == pytest.approx(-0.1)
+
+
+def test_gspo_and_cispo_differ_from_grpo_in_the_surrogate_only() -> None:
+    attempts = drafts({"p": [0.0, 1.0]})
+    of = {v: build_algorithm(GRPOConfig(variant=v)).weigh(attempts).samples[0] for v in ("grpo", "gspo", "cispo")}
+    assert advantage(of["grpo"]) == advantage(of["gspo"]) == advantage(of["cispo"])
+    assert of["gspo"].surrogate.sequence_ratio and not of["gspo"].surrogate.detached
+    assert of["cispo"].surrogate.detached and not of["cispo"].surrogate.sequence_ratio
+    assert of["gspo"].surrogate.clip_high == 4e-4
+
+
+def test_rae_baselines_run_per_seat_and_resume_from_their_state() -> None:
+    config = GRPOConfig(variant="rae", rae_decay=0.5)
+    steps = [drafts({"p": [1.0]}, seat="alice"), drafts({"q": [0.0]}, seat="alice")]
+    algorithm = build_algorithm(config)
+    algorithm.weigh(steps[0])
+    resumed = build_algorithm(config)
+    resumed.state = dict(algorithm.state)
+    a, b = algorithm.weigh(steps[1]), resumed.weigh(steps[1])
+    # Baseline 1.0 after the first step, 0.5 after the second: the singleton learns.
+    assert by_episode(a.samples) == by_episode(b.samples) == {"q#0": -0.5}

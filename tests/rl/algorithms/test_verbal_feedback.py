@@ -1,0 +1,108 @@
+"""Verbal feedback: joint group under the plain prompt, own group under the feedback; ablations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rl.algorithms import VerbalFeedbackConfig, build_algorithm
+from rl.samples import TrainSample
+from tests.rl.algorithms.builders import drafts, refined
+
+SCORE = st.one_of(st.none(), st.sampled_from([0.0, 0.3, 1.0]))
+PAIRS = st.lists(st.tuples(SCORE, SCORE), min_size=1, max_size=5)
+
+
+def z(values: list[float]) -> np.ndarray:
+    a = np.asarray(values, np.float64)
+    return (a - a.mean()) / (a.std(ddof=1) + 1e-6)
+
+
+def kind(sample: TrainSample) -> str:
+    if not sample.episode_id.endswith("+"):
+        return "draft"
+    return "copy" if sample.rollout_logprobs is None else "hinted"
+
+
+def weights(samples: tuple[TrainSample, ...]) -> dict[tuple[str, str], float]:
+    return {(kind(s), s.episode_id): float(s.advantage[s.trainable][0]) for s in samples if s.advantage is not None}
+
+
+@given(pairs=PAIRS)
+def test_both_losses_equal_a_float64_reference(pairs) -> None:
+    attempts = [refined("p", i, *pair) for i, pair in enumerate(pairs)]
+    found = weights(build_algorithm(VerbalFeedbackConfig()).weigh(attempts).samples)
+    drafts_alive = [(f"p#{i}", d) for i, (d, _) in enumerate(pairs) if d is not None]
+    again_alive = [(f"p#{i}+", r) for i, (d, r) in enumerate(pairs) if d is not None and r is not None]
+    joint = [r for _, r in drafts_alive + again_alive]
+    expected: dict[tuple[str, str], float] = {}
+    if len(set(joint)) > 1:
+        names = [("draft", n) for n, _ in drafts_alive] + [("copy", n) for n, _ in again_alive]
+        expected |= dict(zip(names, z(joint), strict=True))
+    own = [r for _, r in again_alive]
+    if len(set(own)) > 1:
+        expected |= dict(zip([("hinted", n) for n, _ in again_alive], z(own), strict=True))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-6, abs=1e-7)
+
+
+def test_the_copy_is_the_refined_answer_under_the_plain_prompt() -> None:
+    attempt = refined("p", 0, 0.0, 1.0)
+    samples = build_algorithm(VerbalFeedbackConfig()).weigh([attempt]).samples
+    copy = next(s for s in samples if kind(s) == "copy")
+    assert attempt.refined is not None
+    start = attempt.refined.prompt_len
+    assert np.array_equal(copy.ids[: copy.prompt_len], attempt.draft.ids[: attempt.draft.prompt_len])
+    assert np.array_equal(copy.ids[copy.prompt_len :], attempt.refined.ids[start:])
+    assert copy.rollout_logprobs is None, "the engine never saw this context"
+
+
+def test_a_failed_refinement_leaves_the_drafts_a_plain_group() -> None:
+    failed = [refined("p", 0, 0.0, None), refined("p", 1, 1.0, None)]
+    plain = drafts({"p": [0.0, 1.0]})
+    algorithm = build_algorithm(VerbalFeedbackConfig())
+    assert weights(algorithm.weigh(failed).samples) == weights(algorithm.weigh(plain).samples)
+
+
+def test_drafts_below_the_threshold_without_feedback_are_counted() -> None:
+    weighed = build_algorithm(VerbalFeedbackConfig()).weigh([*drafts({"p": [0.0, 1.0]}), refined("q", 0, 0.0, 1.0)])
+    assert weighed.counts.no_teacher == 1
+
+
+@pytest.mark.parametrize(
+    ("objective", "kinds"),
+    [
+        ("ditto", {"draft", "copy", "hinted"}),
+        ("no_feedback_loss", {"draft", "copy"}),
+        ("copy_only", {"copy"}),
+        ("sdpo", {"draft"}),
+        ("erl", {"draft", "copy"}),
+        ("rltf", {"copy"}),
+    ],
+)
+def test_each_objective_trains_its_own_parts(objective: str, kinds: set[str]) -> None:
+    attempts = [refined("p", 0, 0.0, 1.0), refined("p", 1, 1.0, 0.3)]
+    samples = build_algorithm(VerbalFeedbackConfig(objective=objective)).weigh(attempts).samples
+    assert {kind(s) for s in samples} == kinds
+
+
+def test_sdpo_distils_the_draft_from_the_feedback_context() -> None:
+    (sample,) = (
+        build_algorithm(VerbalFeedbackConfig(objective="sdpo", kl_weight=0.5))
+        .weigh([refined("p", 0, 0.0, None)])
+        .samples
+    )
+    assert sample.advantage is None and sample.teacher_prefix is not None
+    assert sample.reverse_kl is not None and set(sample.reverse_kl[sample.trainable].tolist()) == {0.5}
+
+
+def test_rltf_weighs_the_copy_by_its_exponential_advantage() -> None:
+    (sample,) = build_algorithm(VerbalFeedbackConfig(objective="rltf")).weigh([refined("p", 0, 0.0, 1.0)]).samples
+    expected = math.exp(z([0.0, 1.0])[1])
+    assert sample.cross_entropy is not None
+    assert sample.cross_entropy[-1] == pytest.approx(expected, rel=1e-6)
