@@ -75,7 +75,7 @@ class RolloutEngine(Engine, Protocol):
     async def resume(self) -> None: ...
 
     async def abort(self, request_id: str | None = None) -> None:
-        """End one request, or all of them, with finish "abort" and the tokens drawn so far. Unknown ids are ignored."""
+        """End one request, or all, with finish "abort" and the tokens so far. Unknown ids are ignored."""
         ...
 
     async def flush(self) -> None:
@@ -96,7 +96,7 @@ class RolloutEngine(Engine, Protocol):
 class StreamedUpdates:
     """`update_weights` for streams, on top of begin / load / end."""
 
-    async def _update_from_stream(self: RolloutEngine, tensors: Iterable[NamedTensor], version: int) -> None:  # type: ignore[misc]
+    async def _update_from_stream(self: RolloutEngine, tensors: Iterable[NamedTensor], version: int) -> None:
         stream = buckets(tensors)
         bucket = next(stream, None)
         if bucket is None:

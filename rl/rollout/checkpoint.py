@@ -22,18 +22,33 @@ def read_config(path: Path) -> dict[str, Any]:
     return read_json(file)
 
 
-def load_model(path: Path, *, device: str = "cpu") -> torch.nn.Module:
-    """The causal LM of an HF directory, in its own dtype, for inference."""
-    from transformers import AutoModelForCausalLM
+def load_model(path: Path, *, device: str = "cpu", attention: str = "sdpa") -> torch.nn.Module:
+    """The causal LM of an HF directory, in its own dtype, for inference.
 
-    config = read_config(path)
-    if "sliding_attention" in (config.get("layer_types") or ()) or config.get("use_sliding_window"):
+    Raises UsageError for what the embedded engine cannot serve, DataError for weights that do not fit.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    raw = read_config(path)
+    if "sliding_attention" in (raw.get("layer_types") or ()) or raw.get("use_sliding_window"):
         raise UsageError(
             "the embedded engine has no sliding-window attention", where=str(path), fix="serve it with SGLang"
         )
-    model = AutoModelForCausalLM.from_pretrained(
-        path, dtype="auto", attn_implementation="sdpa", local_files_only=True
-    )
+    config = AutoConfig.from_pretrained(path, local_files_only=True)
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, dtype=config.dtype, attn_implementation=attention)
+    model.tie_weights()
+    own = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in read_tensors(path):
+            if name not in own and config.tie_word_embeddings and name == "lm_head.weight":
+                continue
+            if name not in own or own[name].shape != tensor.shape:
+                raise DataError(f"tensor {name} does not fit config.json", where=str(path), fix="export it again")
+            own.pop(name).copy_(tensor)
+    if own:
+        raise DataError(f"lacks {len(own)} tensors, first {min(own)}", where=str(path), fix="export it again")
     return model.to(device).requires_grad_(False)
 
 

@@ -2,8 +2,8 @@
 
 Pure functions. Each row's result depends on that row alone. The draw is an inverse CDF in float64, so a token is a
 function of (logits, sampling, uniform); the uniform is counter-based: token t of a request always uses
-`uniform(seed, t)`, whenever and beside whatever it is drawn. Log-probs follow SGLang: at the sampling temperature, over
-the full vocabulary (not renormalised to what top-k and top-p keep); greedy is reported at temperature 1.
+`uniform(seed, t)`, whenever and beside whatever it is drawn. Log-probs follow SGLang: at the sampling temperature,
+over the full vocabulary (not renormalised to what top-k and top-p keep); greedy is reported at temperature 1.
 """
 
 from __future__ import annotations

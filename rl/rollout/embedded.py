@@ -2,10 +2,10 @@
 
 Runs one thread per engine on the rank that owns the rollout side; the thread owns the model, everything else talks
 to it through futures, so the engine may be used from any number of event loops. Requests are batched continuously.
-`reproducible` is True: the tokens of a request depend only on weights, prompt, sampling and seed (`slots` says why, and
-measures it at start). Log-probs, finish reasons and end-of-sequence ids follow SGLang: the model's own end tokens end a
-generation too. json_schema is SGLang's alone: refused here. A failure inside the thread fails the requests it
-touched with EngineError; the thread lives on. Logits that are not finite fail their request.
+`reproducible` is True: the tokens of a request depend only on weights, prompt, sampling and seed (`slots` says why,
+and measures it at start). Log-probs, finish reasons and end-of-sequence ids follow SGLang: the model's own end
+tokens end a generation too. json_schema is SGLang's alone: refused here. A failure inside the thread fails the
+requests it touched with EngineError; the thread lives on. Logits that are not finite fail their request.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from transformers import AttentionInterface
 
 from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
 from rl.rollout.base import Bucket, ChecksumLayout, Health, NamedTensor, PauseMode, StreamedUpdates, check_request
 from rl.rollout.checkpoint import load_model, read_tensors, stop_ids_of
 from rl.rollout.draw import draw, log_probs, uniform
-from rl.rollout.slots import SlotModel, span
+from rl.rollout.slots import SlotModel, grouped_attention, span
 from rl.weight_sync.checksum import tensor_checksum
 
 T = TypeVar("T")
+ATTENTION = "osim_grouped"
 DEFAULT_MAX_CONTEXT = 2048
 CLOSE_TIMEOUT_S = 30.0
 
@@ -69,7 +71,8 @@ class EmbeddedEngine(StreamedUpdates):
         device: str = "cpu",
         timeout_s: float = 600.0,
     ) -> None:
-        model = load_model(model_path, device=device)
+        AttentionInterface.register(ATTENTION, grouped_attention)
+        model = load_model(model_path, device=device, attention=ATTENTION)
         self.version = version
         self.vocab_size: int = model.config.vocab_size
         self.max_context = min(max_context, model.config.max_position_embeddings)
@@ -300,7 +303,7 @@ class EmbeddedEngine(StreamedUpdates):
             request.future.set_exception(EngineError(why))
 
     @contextlib.contextmanager
-    def _failing(self, requests: list[_Request]):  # type: ignore[no-untyped-def]
+    def _failing(self, requests: list[_Request]) -> Iterator[None]:
         """Turn an error of the model into an EngineError of these requests."""
         try:
             yield

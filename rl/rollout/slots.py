@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 64
@@ -49,7 +50,7 @@ class CachedBlock:
 
 
 class _SlotCache:
-    """What transformers' attention calls: stores the new keys and values, returns the slots' first `length` entries."""
+    """What transformers' attention calls: stores new keys and values, returns the slots' first `length` entries."""
 
     def __init__(
         self,
@@ -74,6 +75,30 @@ class _SlotCache:
             keys_BHCD[self._rows, :, self._positions] = k_BHTD[self._rows, :, 0]
             values_BHCD[self._rows, :, self._positions] = v_BHTD[self._rows, :, 0]
         return keys_BHCD[:, :, : self._length], values_BHCD[:, :, : self._length]
+
+
+def grouped_attention(
+    module: torch.nn.Module,
+    q_BHTD: Tensor,
+    k_BKCD: Tensor,
+    v_BKCD: Tensor,
+    mask: Tensor,
+    *,
+    scaling: float | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Attention for transformers' interface without copying the cache once per query head.
+
+    The G = H / K query heads of a key head are laid side by side as G·T queries. mask is (B or 1, 1, T, C), True =
+    attend. Gives (B, T, H, D).
+    """
+    B, H, T, D = q_BHTD.shape
+    K = k_BKCD.shape[1]
+    q_BKgD = q_BHTD.reshape(B, K, (H // K) * T, D)
+    out_BKgD = F.scaled_dot_product_attention(
+        q_BKgD, k_BKCD, v_BKCD, attn_mask=mask.repeat(1, 1, H // K, 1), scale=scaling
+    )
+    return out_BKgD.reshape(B, H, T, D).transpose(1, 2).contiguous(), None
 
 
 class SlotModel:
