@@ -1,7 +1,7 @@
-"""What a training run is made of, as closed configuration. No torch import: the command line reads this at start-up.
+"""What a training run is made of, as closed configuration. No torch import: the command line reads this at start.
 
-`ArchitectureConfig` uses the field names of Hugging Face's config.json, so that it can be read from and written to one.
-`layout_violations` (megatron_osim/layout.py) checks a model against a parallel layout; every violation is reported at once.
+`ArchitectureConfig` uses the field names of Hugging Face's config.json, so that it can be read from and written to
+one. `megatron_osim/layout.py` checks a model against a parallel layout and reports every violation at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ HF_CLASSES: dict[str, str] = {
     "llama": "LlamaForCausalLM",
 }
 VOCAB_PADDING = 128
-"""Rows of the vocabulary are padded to a multiple of this, whatever the tensor parallel size (so that checkpoints reshard)."""
+"""Vocabulary rows are padded to a multiple of this, whatever the tensor parallel size: checkpoints stay
+reshardable."""
 
 
 class MoeConfig(Config):
@@ -38,12 +39,18 @@ class MoeConfig(Config):
 
 
 class RopeScalingConfig(Config):
-    """Llama 3.1's rotary scaling (rope_type llama3)."""
+    """Llama 3.1's rotary scaling (rope_type llama3). Megatron-Core fixes all its constants but the factor."""
 
     factor: float = 8.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position_embeddings: int = 8192
+
+    @model_validator(mode="after")
+    def _check(self) -> RopeScalingConfig:
+        if (self.low_freq_factor, self.high_freq_factor, self.original_max_position_embeddings) != (1.0, 4.0, 8192):
+            raise ValueError("Megatron-Core knows llama3 rotary scaling with 1.0, 4.0 and 8192 only")
+        return self
 
 
 class ArchitectureConfig(Config):
@@ -87,7 +94,7 @@ class ArchitectureConfig(Config):
 
     @property
     def padded_vocab_size(self) -> int:
-        """Rows of the embedding and the output layer in Megatron; rows past vocab_size never take part in a softmax."""
+        """Rows of Megatron's embedding and output layer; those past vocab_size never take part in a softmax."""
         return math.ceil(self.vocab_size / VOCAB_PADDING) * VOCAB_PADDING
 
     @property
@@ -183,12 +190,12 @@ def _from_hf(raw: dict[str, Any], *, where: str) -> ArchitectureConfig:
 class ParallelConfig(Config):
     """How the model is split over ranks. Data parallel size = world size / (tensor * pipeline * context)."""
 
-    tensor: int = Field(1, ge=1)
-    pipeline: int = Field(1, ge=1)
-    virtual_pipeline: int | None = Field(None, ge=2)
+    tensor: int = Field(default=1, ge=1)
+    pipeline: int = Field(default=1, ge=1)
+    virtual_pipeline: int | None = Field(default=None, ge=2)
     """Model chunks per pipeline stage (interleaved 1F1B)."""
-    context: int = Field(1, ge=1)
-    expert: int = Field(1, ge=1)
+    context: int = Field(default=1, ge=1)
+    expert: int = Field(default=1, ge=1)
     sequence_parallel: bool = False
     """Split the norms and residuals along the sequence over the tensor parallel ranks."""
     distributed_optimizer: bool = True
@@ -213,17 +220,17 @@ class ParallelConfig(Config):
 class OptimizerConfig(Config):
     """AdamW with fp32 master weights and a learning rate that is a pure function of the step."""
 
-    lr: float = Field(1e-5, gt=0)
-    min_lr: float = Field(0.0, ge=0)
+    lr: float = Field(default=1e-5, gt=0)
+    min_lr: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    warmup_steps: int = Field(0, ge=0)
-    decay_steps: int | None = Field(None, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    decay_steps: int | None = Field(default=None, gt=0)
     """Steps until min_lr is reached, warm-up included; None = the steps of the run."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """Not applied to biases and norms."""
-    clip_grad: float = Field(1.0, ge=0)
+    clip_grad: float = Field(default=1.0, ge=0)
     """Global gradient norm; 0 = no clipping."""
 
     def learning_rate(self, step: int, total_steps: int) -> float:
@@ -241,9 +248,9 @@ class OptimizerConfig(Config):
 class CheckpointConfig(Config):
     """When checkpoints are written and which are kept. The last step is always saved."""
 
-    every_steps: int | None = Field(None, gt=0)
-    keep_last: int = Field(2, ge=1)
-    keep_every: int | None = Field(None, gt=0)
+    every_steps: int | None = Field(default=None, gt=0)
+    keep_last: int = Field(default=2, ge=1)
+    keep_every: int | None = Field(default=None, gt=0)
     """Checkpoints whose step is a multiple of this are never deleted."""
 
 
@@ -252,7 +259,7 @@ class SourceConfig(Config):
 
     name: str
     prefixes: tuple[Path, ...] = Field(min_length=1)
-    weight: float | None = Field(None, gt=0)
+    weight: float | None = Field(default=None, gt=0)
     """Share of the mixture; None = in proportion to its bins (one epoch sees every bin once)."""
 
 
@@ -281,10 +288,10 @@ class AnomalyConfig(Config):
 
     action: Literal["stop", "skip"] = "stop"
     """stop: exit 3 without touching the weights; skip: leave the step out and go on."""
-    spike_factor: float | None = Field(None, gt=1)
+    spike_factor: float | None = Field(default=None, gt=1)
     """A gradient norm above this many times the median of the last `window` steps is a spike; None = not checked."""
-    window: int = Field(50, ge=5)
-    max_skips: int = Field(10, ge=0)
+    window: int = Field(default=50, ge=5)
+    max_skips: int = Field(default=10, ge=0)
     """Skipped steps in a row that end the run (exit 3)."""
 
 
@@ -308,8 +315,8 @@ class MidtrainConfig(Config):
     global_batch: int = Field(gt=0)
     """Packed bins of one optimizer step, over all replicas."""
     seed: int = 0
-    validate_every: int | None = Field(None, gt=0)
-    validation_bins: int = Field(32, gt=0)
+    validate_every: int | None = Field(default=None, gt=0)
+    validation_bins: int = Field(default=32, gt=0)
     """Bins of each validation source that are read."""
     export_hf: bool = True
     """Write RUN_DIR/hf when the run ends."""

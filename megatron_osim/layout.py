@@ -55,21 +55,15 @@ def check_layout(
     """Raise one ConfigError with every violation."""
     found = layout_violations(arch, parallel, world_size=world_size, capability=capability, global_batch=global_batch)
     if found:
-        raise ConfigError(
-            found, where="parallel layout", fix="change `parallel`, or ask `osim plan` for legal layouts"
-        )
+        raise ConfigError(found, where="parallel layout", fix="change `parallel`; `osim plan` lists legal layouts")
 
 
 def _sizes(p: ParallelConfig, world_size: int, global_batch: int | None) -> list[str]:
     out = []
     if world_size % p.model_size:
-        out.append(
-            f"{world_size} ranks cannot be split into replicas of tensor*pipeline*context = {p.model_size} ranks"
-        )
+        out.append(f"{world_size} ranks do not split into replicas of tensor*pipeline*context = {p.model_size}")
     elif global_batch is not None and global_batch % p.data(world_size):
-        out.append(
-            f"global_batch {global_batch} is not a multiple of the {p.data(world_size)} data parallel replicas"
-        )
+        out.append(f"global_batch {global_batch} is not a multiple of {p.data(world_size)} replicas")
     if p.sequence_parallel and p.tensor == 1:
         out.append("sequence_parallel needs tensor > 1: it splits the sequence over the tensor parallel ranks")
     return out
@@ -94,7 +88,7 @@ def _model(arch: ArchitectureConfig, p: ParallelConfig) -> list[str]:
             out.append(f"num_experts {arch.moe.num_experts} is not a multiple of expert = {p.expert}")
         if p.tensor > 1 and not p.sequence_parallel:
             out.append(
-                "experts with tensor > 1 need sequence_parallel: Megatron's dispatcher splits tokens over those ranks"
+                "experts with tensor > 1 need sequence_parallel: the dispatcher splits tokens over those ranks"
             )
     return out
 
@@ -114,30 +108,26 @@ def _pipeline(
         out.append("virtual_pipeline needs pipeline > 1")
     if p.pipeline == 2 and p.batch_p2p_comm:
         out.append(
-            "virtual_pipeline with pipeline = 2 and batch_p2p_comm trains on wrong numbers without an error: both neighbours are "
-            "the same rank and batched messages carry no tags; set batch_p2p_comm = false"
+            "virtual_pipeline with pipeline = 2 and batch_p2p_comm trains on wrong numbers without an error: both "
+            "neighbours are the same rank and batched messages carry no tags; set batch_p2p_comm = false"
         )
     if p.overlap_p2p_comm and p.batch_p2p_comm:
         out.append("overlap_p2p_comm and batch_p2p_comm exclude each other")
     if p.overlap_p2p_comm and p.deallocate_pipeline_outputs and not capability.cuda:
         out.append(
-            "overlap_p2p_comm with deallocate_pipeline_outputs trains on wrong numbers over gloo without an error: outputs are "
-            "freed while they are still being sent; set deallocate_pipeline_outputs = false"
+            "overlap_p2p_comm with deallocate_pipeline_outputs trains on wrong numbers over gloo without an error: "
+            "outputs are freed while they are being sent; set deallocate_pipeline_outputs = false"
         )
     if global_batch is not None and world_size % p.model_size == 0:
         micro = global_batch // p.data(world_size)
         if micro % p.pipeline:
-            out.append(
-                f"virtual_pipeline needs micro-batches per replica ({micro}) in multiples of pipeline = {p.pipeline}"
-            )
+            out.append(f"virtual_pipeline needs a multiple of {p.pipeline} micro-batches per replica, not {micro}")
     return out
 
 
 def _kernels(p: ParallelConfig, capability: Capability) -> list[str]:
     if p.context > 1 and not capability.te_layers:
-        return [
-            "context > 1 needs Transformer Engine on a GPU: no other attention of Megatron-Core splits the sequence"
-        ]
+        return ["context > 1 needs Transformer Engine on a GPU: no other core attention splits the sequence"]
     if p.context > 1:
         return ["context > 1 is not wired into the packed batches yet (#4); use tensor with sequence_parallel"]
     return []

@@ -1,0 +1,266 @@
+"""One optimizer step over packed micro-batches with any loss, and scoring without a step. Midtraining and RL call
+the same.
+
+Every rank calls with the micro-batches of its own replica (all tensor and pipeline ranks of a replica with the same
+ones). Replicas may have different numbers of micro-batches, except that interleaved pipelines need a multiple of the
+pipeline size. The gradient is that of sum(loss sums) / sum(counts) over the whole global batch: exact for any split
+into micro-batches, segments and replicas, because normalisation happens once, after all gradients are summed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
+from megatron.core.distributed import finalize_model_grads
+from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from megatron.core.utils import get_model_config, unwrap_model
+from torch import Tensor
+
+from megatron_osim.batch import PackedBatch
+from megatron_osim.losses import TokenScores, token_scores
+from megatron_osim.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """What a loss function says about one micro-batch: sums, never means."""
+
+    total: Tensor
+    """Scalar with gradient: sum of the loss over positions."""
+    count: float | Tensor
+    """What the loss is divided by, summed over the global batch: tokens, or any positive weight."""
+    metrics: Mapping[str, Tensor]
+    """Further scalar sums (no gradient); every micro-batch of every replica gives the same names."""
+
+
+LossFn = Callable[[TokenScores, PackedBatch], LossSum]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One step's numbers, equal on every rank."""
+
+    loss: float
+    """sum of losses / sum of counts over the global batch."""
+    count: float
+    grad_norm: float
+    """Before clipping."""
+    updated: bool
+    """False when `accept` refused the gradients: weights and optimizer are as before."""
+    sums: Mapping[str, float]
+    """The loss function's metrics, summed over the global batch."""
+
+    def mean(self, name: str) -> float:
+        """A metric divided by the count."""
+        return self.sums[name] / self.count if self.count else math.nan
+
+
+def token_mean_loss(scores: TokenScores, batch: PackedBatch) -> LossSum:
+    """Cross-entropy weighted by values["weight"]."""
+    weight_T = batch.values["weight"]
+    return LossSum(-(scores.logprobs_T * weight_T).sum(), weight_T.sum(), {})
+
+
+def train_step(
+    trainer: Trainer,
+    batches: Sequence[PackedBatch],
+    loss_fn: LossFn,
+    *,
+    lr: float,
+    temperature: float = 1.0,
+    accept: Callable[[float, float], bool] | None = None,
+) -> StepResult:
+    """Forward, backward and one optimizer step. `accept(loss, grad_norm)` may refuse the update before it happens."""
+    for model in trainer.models:
+        model.train()
+        model.zero_grad_buffer()
+    trainer.optimizer.zero_grad()
+    tally = _Tally(trainer.ranks.device)
+    _run_schedule(trainer, batches, loss_fn, tally, temperature=temperature, forward_only=False)
+    sums = tally.over_job(trainer)
+    count = sums.pop("count")
+    loss = sums.pop("loss") / count if count else 0.0
+    grad_norm = trainer.gradient_norm()
+    accepted = count > 0 and (accept is None or accept(loss, grad_norm))
+    if accepted:
+        trainer.apply_gradients(lr, grad_norm)
+    return StepResult(loss, count, grad_norm, accepted, sums)
+
+
+@torch.no_grad()
+def evaluate_loss(
+    trainer: Trainer, batches: Sequence[PackedBatch], loss_fn: LossFn = token_mean_loss, *, temperature: float = 1.0
+) -> StepResult:
+    """The loss over the global batch without gradients."""
+    for model in trainer.models:
+        model.eval()
+    tally = _Tally(trainer.ranks.device)
+    _run_schedule(trainer, batches, loss_fn, tally, temperature=temperature, forward_only=True)
+    sums = tally.over_job(trainer)
+    count = sums.pop("count")
+    return StepResult(sums.pop("loss") / count if count else math.nan, count, 0.0, False, sums)
+
+
+@torch.no_grad()
+def forward_scores(
+    trainer: Trainer, batches: Sequence[PackedBatch], *, temperature: float = 1.0
+) -> list[TokenScores]:
+    """Scores of this replica's micro-batches, unpadded, on every rank of the replica."""
+    for model in trainer.models:
+        model.eval()
+    found: list[TokenScores] = []
+
+    def keep(scores: TokenScores, batch: PackedBatch) -> LossSum:
+        found.append(scores)
+        return LossSum(scores.logprobs_T.sum() * 0.0, 0.0, {})
+
+    tally = _Tally(trainer.ranks.device)
+    _run_schedule(trainer, batches, keep, tally, temperature=temperature, forward_only=True)
+    out = []
+    for i, batch in enumerate(batches):
+        if trainer.ranks.is_last_stage:
+            logprobs, entropy = found[i].logprobs_T[: batch.num_tokens], found[i].entropy_T[: batch.num_tokens]
+        else:
+            logprobs = torch.empty(batch.labels_T.shape, device=trainer.ranks.device)
+            entropy = torch.empty(batch.num_tokens, device=trainer.ranks.device)
+        if trainer.ranks.pipeline_size > 1:
+            last = parallel_state.get_pipeline_model_parallel_last_rank()
+            for tensor in (logprobs, entropy):
+                dist.broadcast(tensor, last, group=parallel_state.get_pipeline_model_parallel_group())
+        out.append(TokenScores(logprobs, entropy))
+    return out
+
+
+def forward_logprobs(trainer: Trainer, batches: Sequence[PackedBatch], *, temperature: float = 1.0) -> list[Tensor]:
+    """Log-probs of the labels ([T] each, at the predicting positions) of this replica's micro-batches."""
+    return [scores.logprobs_T for scores in forward_scores(trainer, batches, temperature=temperature)]
+
+
+class _Tally:
+    """Sums over this rank's micro-batches, in fp64; filled on the last stage only."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, loss: LossSum) -> None:
+        for name, value in {"loss": loss.total, "count": loss.count, **loss.metrics}.items():
+            value = torch.as_tensor(value, device=self.device).detach().double()
+            self.sums[name] = self.sums.get(name, torch.zeros((), dtype=torch.float64, device=self.device)) + value
+
+    def count(self) -> Tensor:
+        return self.sums.get("count", torch.zeros((), dtype=torch.float64, device=self.device)).clone()
+
+    def over_job(self, trainer: Trainer) -> dict[str, float]:
+        """Sums over all replicas, on every rank."""
+        names = [sorted(self.sums)]
+        last = parallel_state.get_pipeline_model_parallel_last_rank()
+        group = parallel_state.get_pipeline_model_parallel_group()
+        if trainer.ranks.pipeline_size > 1:
+            dist.broadcast_object_list(names, last, group=group, device=self.device)
+        zero = torch.zeros((), dtype=torch.float64, device=self.device)
+        packed = torch.stack([self.sums.get(name, zero) for name in names[0]])
+        dist.all_reduce(packed, group=parallel_state.get_data_parallel_group())
+        if trainer.ranks.pipeline_size > 1:
+            dist.broadcast(packed, last, group=group)
+        return dict(zip(names[0], packed.tolist(), strict=True))
+
+
+def _run_schedule(
+    trainer: Trainer,
+    batches: Sequence[PackedBatch],
+    loss_fn: LossFn,
+    tally: _Tally,
+    *,
+    temperature: float,
+    forward_only: bool,
+) -> None:
+    """Megatron's schedule for this layout: plain, 1F1B or interleaved."""
+    if not batches:
+        raise ValueError("every replica needs at least one micro-batch; give one whose weights are 0")
+    batches = _even_lengths(trainer, batches)
+    config = get_model_config(trainer.models[0])
+    config.finalize_model_grads_func = partial(_finalize, tally)
+    iterators = [iter(batches) for _ in trainer.models]
+    step = partial(_forward_step, trainer, loss_fn, tally, temperature)
+    get_forward_backward_func()(
+        forward_step_func=step,
+        data_iterator=iterators if len(iterators) > 1 else iterators[0],
+        model=trainer.models if len(trainer.models) > 1 else trainer.models[0],
+        num_microbatches=len(batches),
+        seq_length=batches[0].num_tokens,
+        micro_batch_size=1,
+        decoder_seq_length=batches[0].num_tokens,
+        forward_only=forward_only,
+    )
+
+
+def _even_lengths(trainer: Trainer, batches: Sequence[PackedBatch]) -> list[PackedBatch]:
+    """Pad where the layout needs it: pipelines exchange one shape, sequence parallelism splits evenly."""
+    multiple = trainer.ranks.tensor_size if trainer.parallel.sequence_parallel else 1
+    longest = max(batch.num_tokens for batch in batches)
+    lengths = [longest if trainer.ranks.pipeline_size > 1 else batch.num_tokens for batch in batches]
+    return [
+        batch.padded(math.ceil(length / multiple) * multiple).to(trainer.ranks.device)
+        for batch, length in zip(batches, lengths, strict=True)
+    ]
+
+
+def _forward_step(
+    trainer: Trainer,
+    loss_fn: LossFn,
+    tally: _Tally,
+    temperature: float,
+    iterator: Iterator[PackedBatch],
+    model: torch.nn.Module,
+) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Any]]]]:
+    """Megatron's forward_step_func: the output of this chunk, and how the last stage turns it into a loss."""
+    batch = next(iterator)
+    hidden = model(
+        input_ids=batch.token_ids_T.unsqueeze(0),
+        position_ids=batch.position_ids_T.unsqueeze(0),
+        attention_mask=None,
+        packed_seq_params=_packed_seq_params(batch),
+    )
+
+    def loss(hidden: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        scores = token_scores(
+            hidden,
+            unwrap_model(model).head_weight(),
+            batch.labels_T,
+            vocab_size=trainer.arch.vocab_size,
+            temperature=temperature,
+            sequence_parallel=trainer.parallel.sequence_parallel,
+        )
+        result = loss_fn(scores, batch)
+        tally.add(result)
+        # Megatron's own token count is an integer; ours, kept in the tally, may be any weight.
+        return result.total, torch.zeros((), dtype=torch.int, device=hidden.device), {}
+
+    return hidden, loss
+
+
+def _packed_seq_params(batch: PackedBatch) -> PackedSeqParams:
+    # The longest segment, not the length of the batch: Megatron's rotary embedding takes a table as long as the whole
+    # batch for one of absolute positions and would not restart them.
+    longest = max(batch.segment_lengths)
+    return PackedSeqParams(
+        qkv_format="thd",
+        cu_seqlens_q=batch.cu_seqlens,
+        cu_seqlens_kv=batch.cu_seqlens,
+        max_seqlen_q=longest,
+        max_seqlen_kv=longest,
+    )
+
+
+def _finalize(tally: _Tally, model: list[torch.nn.Module], _num_tokens: Tensor | None, **kwargs: Any) -> None:
+    """Sum gradients over the job and divide by the global count (Megatron broadcasts and sums it)."""
+    finalize_model_grads(model, tally.count(), **kwargs)
