@@ -52,14 +52,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_recipe(path: Path, *, depth: int = 0) -> dict[str, Any]:
-    """A YAML file merged over the file that its `extends: other.yaml` names (relative to itself)."""
+    """A YAML file merged over what `extends: other.yaml` names, relative to itself, at the top or in any section."""
     if depth > MAX_EXTENDS_DEPTH:
         raise UsageError("`extends` goes in circles", where=str(path), fix="remove one `extends`")
-    raw = read_yaml(path)
+    return _extended(read_yaml(path), path.parent, depth)
+
+
+def _extended(section: Mapping[str, Any], folder: Path, depth: int) -> dict[str, Any]:
+    raw = {k: _extended(v, folder, depth) if isinstance(v, Mapping) else v for k, v in section.items()}
     parent = raw.pop("extends", None)
-    if parent is None:
-        return raw
-    return merge(read_recipe(path.parent / str(parent), depth=depth + 1), raw)
+    return raw if parent is None else merge(read_recipe(folder / str(parent), depth=depth + 1), raw)
 
 
 def parse_override(text: str) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""`osim eval run` composed: a model (local weights or an API) behind a player, the run folder's ledger, the results.
+
+Runs in the process of the command. Owns the engine for the length of the evaluation and the folder's lock. Resumes:
+episodes that have a score in the ledger are not played again. A failed coverage gate leaves results.json behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from common.config import Config
+from common.errors import UsageError
+from common.files import hash_file, hash_json
+from common.run_folder import RunFolder
+from eval.config import EvalConfig
+from eval.results import RESULTS_FILE, Results
+
+if TYPE_CHECKING:
+    from rl.rollout.base import RolloutEngine
+
+EngineKind = Literal["embedded", "sglang"]
+
+
+class EvalModelConfig(Config):
+    """Which model is evaluated."""
+
+    path: Path
+    """Hugging Face folder with weights and tokenizer."""
+    engine: EngineKind = "embedded"
+    max_context_tokens: int = Field(default=2048, ge=2)
+
+
+class EvalRunConfig(EvalConfig):
+    """One evaluation of one model: what is asked, and whom."""
+
+    name: str = ""
+    """Label in tables; empty: the model's folder."""
+    model: EvalModelConfig
+
+    @model_validator(mode="after")
+    def _named(self) -> EvalRunConfig:
+        if not self.name:
+            object.__setattr__(self, "name", self.model.path.name)
+        return self
+
+    @property
+    def questions(self) -> EvalConfig:
+        """What is asked, without whom."""
+        return EvalConfig(**{name: getattr(self, name) for name in EvalConfig.model_fields})
+
+
+def evaluate(config: EvalRunConfig, folder: Path, on_progress: Callable[[str], None] = lambda _line: None) -> Results:
+    """Evaluate and write RUN/results.json. Raises Interrupted or LowCoverage."""
+    if not (config.model.path / "config.json").is_file():
+        fix = "give the folder of an HF export (osim midtrain writes RUN/hf)"
+        raise UsageError("no Hugging Face model here", where=str(config.model.path), fix=fix)
+    run = RunFolder.prepare(folder, config, inputs={"model": weights_hash(config.model.path)})
+    with run.lock():
+        results = asyncio.run(_evaluate(config, run, on_progress))
+        results.save(run.path / RESULTS_FILE)
+    return results
+
+
+async def _evaluate(config: EvalRunConfig, run: RunFolder, on_progress: Callable[[str], None]) -> Results:
+    from data_tools.renderer import Renderer
+    from envs.engine import Sampling
+    from envs.ledger import Ledger
+    from envs.players.engine import EnginePlayer
+    from eval.run import Contestants
+    from eval.run import run as play
+    from eval.store import LedgerStore
+
+    decoding = config.decoding
+    sampling = Sampling(decoding.max_tokens, decoding.temperature, decoding.top_p, decoding.top_k)
+    async with open_engine(config.model.path, config.model.engine, config.model.max_context_tokens) as engine:
+        player = EnginePlayer(engine, Renderer.load(config.model.path), sampling)
+        contestants = Contestants(model=weights_hash(config.model.path), policy=player)
+        with Ledger(run.ledger) as ledger:
+            return await play(
+                config.questions,
+                contestants,
+                LedgerStore(ledger),
+                name=config.name,
+                on_progress=lambda p: on_progress(p.line()),
+                provenance={"model_path": str(config.model.path), "engine": engine.name},
+            )
+
+
+@asynccontextmanager
+async def open_engine(model: Path, kind: EngineKind, max_context: int) -> AsyncIterator[RolloutEngine]:
+    """A rollout engine on the weights of `model`, closed at the end."""
+    from rl.rollout.embedded import EmbeddedEngine
+
+    engine = EmbeddedEngine(model, max_context=max_context)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def weights_hash(model: Path) -> str:
+    """Identity of a Hugging Face folder's weights and tokenizer."""
+    files = sorted([*model.glob("*.safetensors"), *model.glob("tokenizer.json"), *model.glob("config.json")])
+    return hash_json([[f.name, hash_file(f)] for f in files])

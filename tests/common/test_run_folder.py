@@ -1,0 +1,50 @@
+"""A run folder belongs to one configuration and one process at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.config import Config
+from common.errors import UsageError
+from common.run_folder import RunFolder
+
+
+class Recipe(Config):
+    steps: int = 1
+
+
+def test_folder_of_another_configuration_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    run = RunFolder.prepare(tmp_path / "run", Recipe())
+    run.log_metrics(1, "train", {"loss": 2.0})
+    with pytest.raises(UsageError, match="another configuration"):
+        RunFolder.prepare(tmp_path / "run", Recipe(steps=2))
+    assert RunFolder.prepare(tmp_path / "run", Recipe()).read_metrics("train")[0]["loss"] == 2.0
+    assert run.config.read_text() == "steps: 1\n"
+
+
+def test_second_process_is_refused_while_the_first_holds_the_folder_and_a_killed_one_frees_it(tmp_path: Path) -> None:
+    code = (
+        f"import time, pathlib; from common.run_folder import RunFolder\n"
+        f"with RunFolder(pathlib.Path({str(tmp_path)!r})).lock(): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(UsageError, match=f"process {holder.pid}"), RunFolder(tmp_path).lock():
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with RunFolder(tmp_path).lock():
+        pass
+
+
+def test_a_step_logged_again_after_a_resume_counts_once_with_its_newer_values(tmp_path: Path) -> None:
+    run = RunFolder.prepare(tmp_path, Recipe())
+    for step, loss in ((1, 3.0), (2, 2.0), (2, 1.0)):
+        run.log_metrics(step, "train", {"loss": loss})
+    assert [(m["step"], m["loss"]) for m in run.read_metrics("train")] == [(1, 3.0), (2, 1.0)]

@@ -1,0 +1,113 @@
+"""The planner's bytes against a worked example of Qwen3-8B, and its refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.config import load
+from launch import cli
+from launch.kinds import shipped
+from launch.plan.alternatives import plan_midtrain
+from launch.plan.cluster import GIB, ClusterConfig
+from launch.plan.memory import Workload, kv_bytes_per_token, layer_bytes_per_token, rank_memory, stage_parameters
+from megatron_osim.config import ArchitectureConfig, MidtrainConfig, ParallelConfig
+
+QWEN3_8B = load(ArchitectureConfig, shipped("architectures/qwen3-8b.yaml"))
+QWEN3_30B = load(ArchitectureConfig, shipped("architectures/qwen3-30b-a3b.yaml"))
+
+
+def memory(recompute: str = "none", tensor: int = 2, context: int = 2) -> dict[str, float]:
+    """GiB by component on 64 GPUs, 24,576 tokens, bf16, sequence parallel."""
+    parallel = ParallelConfig(tensor=tensor, context=context, sequence_parallel=tensor > 1, recompute=recompute)  # type: ignore[arg-type]
+    found = rank_memory(Workload(QWEN3_8B, parallel, 64, 24_576, 1, "bf16"))
+    names = ("weights", "gradients", "optimizer", "activations", "logits", "total")
+    return {name: round(getattr(found, name) / GIB, 2) for name in names}
+
+
+def test_worked_example_of_qwen3_8b_on_64_gpus() -> None:
+    assert QWEN3_8B.num_parameters == 8_190_735_360
+    assert layer_bytes_per_token(QWEN3_8B, ParallelConfig()) == 126_976
+    selective, full = memory(), memory("full")
+    assert selective == {
+        "weights": 7.63, "gradients": 15.26, "optimizer": 1.43, "activations": 26.16, "logits": 5.22, "total": 55.69,
+    }  # fmt: skip
+    assert full["activations"] == pytest.approx(1.69 + 0.73, abs=0.01)
+    assert full["total"] == pytest.approx(31.9, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "context", "selective", "full"),
+    [
+        (2, 1, 87.1, 39.6),
+        (2, 4, 40.0, 28.1),
+        (4, 1, 44.3, 20.5),
+        (4, 2, 28.6, 16.7),
+        (1, 4, 78.6, 54.8),
+        (1, 8, 62.9, 51.0),
+    ],
+)
+def test_other_layouts_of_the_worked_example(tensor: int, context: int, selective: float, full: float) -> None:
+    assert memory(tensor=tensor, context=context)["total"] == pytest.approx(selective, abs=0.15)
+    assert memory("full", tensor, context)["total"] == pytest.approx(full, abs=0.15)
+
+
+@pytest.mark.parametrize("arch", [QWEN3_8B, QWEN3_30B], ids=["dense", "moe"])
+def test_shards_of_the_ranks_add_up_to_the_model(arch: ArchitectureConfig) -> None:
+    expert = 4 if arch.moe else 1
+    parallel = ParallelConfig(tensor=2, pipeline=4, expert=expert)
+    dense = experts = 0
+    for stage in range(4):
+        a, b = stage_parameters(arch, parallel, stage)
+        dense, experts = dense + 2 * a, experts + 2 * expert * b
+    # Norms and routers are whole on both tensor parallel ranks.
+    layer = 2 * arch.hidden_size + 2 * arch.head_dim + (arch.hidden_size * arch.moe.num_experts if arch.moe else 0)
+    replicated = arch.num_hidden_layers * layer + arch.hidden_size
+    padding = 2 * (arch.padded_vocab_size - arch.vocab_size) * arch.hidden_size
+    assert dense + experts == arch.num_parameters + replicated + padding
+
+
+def test_tied_output_layer_is_counted_once_per_stage_that_holds_it() -> None:
+    tied = QWEN3_8B.model_copy(update={"tie_word_embeddings": True})
+    table = QWEN3_8B.padded_vocab_size * QWEN3_8B.hidden_size
+    one = ParallelConfig()
+    assert stage_parameters(QWEN3_8B, one, 0)[0] - stage_parameters(tied, one, 0)[0] == table
+    two = ParallelConfig(pipeline=2)
+    assert [stage_parameters(tied, two, s) for s in (0, 1)] == [stage_parameters(QWEN3_8B, two, s) for s in (0, 1)]
+
+
+def test_kv_cache_of_a_token_and_its_split_over_tensor_parallel_ranks() -> None:
+    assert kv_bytes_per_token(QWEN3_8B) == 147_456
+    assert kv_bytes_per_token(QWEN3_8B, tensor=2) == 73_728
+    assert kv_bytes_per_token(QWEN3_8B, tensor=16) == kv_bytes_per_token(QWEN3_8B, tensor=8)
+
+
+def test_recipe_that_cannot_fit_is_refused_with_layouts_that_run(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = shipped("midtrain-qwen3-8b.yaml")
+    with pytest.raises(SystemExit) as ended:
+        cli.run(["plan", "--recipe", str(recipe), "parallel.tensor=1", "parallel.sequence_parallel=false"])
+    assert ended.value.code == 3
+    shown = capsys.readouterr().out
+    assert "does not fit" in shown and "what would run" in shown
+    named = next(line for line in shown.splitlines() if line.startswith("  parallel."))
+    overrides = ["parallel.sequence_parallel=true", *named.split()[:3]]
+    config = load(MidtrainConfig, recipe, overrides)
+    assert plan_midtrain(config, ClusterConfig()).chosen is not None
+    assert not plan_midtrain(config, ClusterConfig()).refused
+
+
+def test_illegal_layout_is_refused_with_every_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = shipped("midtrain-qwen3-8b.yaml")
+    with pytest.raises(SystemExit) as ended:
+        cli.run(["plan", "--recipe", str(recipe), "parallel.tensor=3", "global_batch=7"])
+    assert ended.value.code == 3
+    shown = capsys.readouterr().out
+    assert "not a multiple of tensor = 3" in shown and "what would run" in shown
+
+
+@pytest.mark.parametrize("recipe", sorted(shipped("").glob("midtrain-*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_fit_the_clusters_they_name(recipe: Path) -> None:
+    cluster = load(ClusterConfig, shipped("clusters/h100-8x8.yaml"))
+    found = plan_midtrain(load(MidtrainConfig, recipe), cluster)
+    assert found.chosen is not None and found.chosen.verdict == "fits"
