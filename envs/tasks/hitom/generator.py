@@ -167,8 +167,8 @@ def make_story(rng: Random, difficulty: Difficulty) -> Story:
 
 def make_problem(rng: Random, story: Story, difficulty: Difficulty) -> Problem:
     """The questions about a story: one of each order, all about one object, on nested chains of agents."""
-    thing = rng.choice(story.things)
-    cast = _cast_of(story, thing)
+    wanted_cast = min(max(difficulty.orders), difficulty.agents)
+    thing, cast = rng.choice([(t, c) for t in story.things if len(c := _cast_of(story, t)) >= wanted_cast])
     questions = []
     for order in sorted(set(difficulty.orders)):
         chain = _chain(rng, cast, order)

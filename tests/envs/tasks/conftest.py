@@ -1,0 +1,16 @@
+"""Real benchmark samples, where this checkout has them beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def hitom_samples() -> Path:
+    """60 rows of the authors' Hi-ToM file: format and label checks, never training."""
+    path = Path(__file__).parents[3].parent / "shared" / "data" / "benchmarks" / "hitom" / "hitom_60.jsonl"
+    if not path.is_file():
+        pytest.skip("the benchmark samples are not beside this checkout (../shared/data/benchmarks)")
+    return path
