@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import DataError, UsageError
 from envs.engine import Sampling
-from envs.ledger import LEDGER_FILE, Consumed, EpisodeKey, Ledger, LedgerReader
+from envs.ledger import LEDGER_FILE, Consumed, EpisodeKey, Ledger, LedgerReader, export_parquet
 from envs.play import episode_seed, play
 from envs.players.engine import EnginePlayer
-from envs.types import Episode, JudgeCall
+from envs.types import Episode, JudgeCall, Score
 from tests.envs.table import Dialogue, SeededEngine, byte_renderer, row
 
 RENDERER = byte_renderer()
@@ -154,3 +156,23 @@ def test_a_changed_blob_is_noticed(tmp_path: Path) -> None:
     db.close()
     with LedgerReader(tmp_path) as reader, pytest.raises(DataError, match="its own content"):
         reader.verify()
+
+
+def test_parquet_files_hold_the_tokens_and_scores_exactly(tmp_path: Path) -> None:
+    use = Consumed(1, KEYS[0], "a", "plain", "policy_gradient", 1 / 3, (0.1, 0.2))
+    with Ledger(tmp_path / "ledger") as ledger:
+        for key in KEYS:
+            ledger.put_episode(key, replace(EPISODES[key], judge_calls=(CALL,)))
+        ledger.put_consumed([use])
+        out = export_parquet(ledger, tmp_path / "parquet")
+    seats = pq.read_table(out / "seats.parquet").to_pylist()
+    assert len(seats) == 2 * len(KEYS)
+    for seat in seats:
+        episode = EPISODES[EpisodeKey(seat["phase"], seat["step"], seat["prompt_id"], seat["sample"])]
+        trace, outcome = episode.traces[seat["seat"]], episode.outcomes[seat["seat"]]
+        assert (tuple(seat["ids"]), tuple(seat["logprobs"])) == (trace.ids, trace.logprobs)
+        assert isinstance(outcome, Score) and seat["score"] == outcome.value
+    assert pq.read_table(out / "consumed.parquet").to_pylist()[0]["weights"] == [0.1, 0.2]
+    assert (
+        pq.read_table(out / "calls.parquet").num_rows == pq.read_table(out / "episodes.parquet").num_rows == len(KEYS)
+    )

@@ -1,0 +1,160 @@
+"""Conformance of a task: what `osim task check NAME` runs, for ours and third-party ones alike.
+
+Checked on the first rows: the row source is repeatable and its ids unique; start, turn, view, hear and score are pure
+(equal inputs, equal outputs; a given state is not changed); views only extend; scores lie in [0, 1] for known
+seats; play is deterministic; judges that are asked are declared; no private text reaches another seat's view.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from common.seeds import derive_rng
+from envs.env import Done, Env, FormatError, JudgeAsk
+from envs.judges.base import JudgeFailed, Verdict
+from envs.play import play
+from envs.players.scripted import ScriptedPlayer
+from envs.registry import TaskSpec
+from envs.types import Episode, FailureReason, Limits, Row, Score, Seat, Unscored
+
+ROWS = 8
+GENERIC_SAMPLES = (
+    "",
+    "yes",
+    "<answer>A</answer>",
+    "I would like to think about it.",
+    '{"score": 10}',
+    "é\u202e\x00 \U0001f600",
+)
+MAX_TURNS = 12
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One broken rule, and where."""
+
+    rule: str
+    detail: str
+
+
+class NoJudge:
+    """Answers every ask with a failure: what an environment must survive."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    async def ask(self, spec: str, fields: Mapping[str, Any], *, seed: int) -> Verdict | JudgeFailed:
+        self.asked.add(spec)
+        return JudgeFailed("task check asks no judge")
+
+
+def check(spec: TaskSpec, *, rows: Sequence[Row] | None = None) -> list[Violation]:
+    """All violations found; empty for a conforming task. `rows` replaces the task's own source."""
+    found = list(rows[:ROWS]) if rows is not None else []
+    violations: list[Violation] = []
+    if rows is None:
+        for split in spec.splits:
+            violations += _check_source(spec, split)
+            found += islice(spec.rows(split, ROWS, 0), ROWS)
+    if not found:
+        return [*violations, Violation("rows", "the task gives no rows")]
+    for profile in spec.profiles:
+        env = spec.env(profile)
+        if unknown := set(spec.seats) - set(env.seats):
+            violations.append(Violation("seats", f"the environment does not know {sorted(unknown)}"))
+            continue
+        for row in found:
+            violations += _check_row(spec, env, row)
+    return violations
+
+
+def _check_source(spec: TaskSpec, split: str) -> Iterator[Violation]:
+    one, two = (list(islice(spec.rows(split, ROWS, 0), ROWS)) for _ in range(2))
+    if one != two:
+        yield Violation("rows", f"split {split}: equal arguments gave different rows")
+    if len({row.id for row in one}) != len(one):
+        yield Violation("rows", f"split {split}: row ids are not unique")
+    if wrong := {row.task for row in one} - {spec.name}:
+        yield Violation("rows", f"split {split}: rows say task {sorted(wrong)}")
+
+
+def _check_row(spec: TaskSpec, env: Env[Any], row: Row) -> Iterator[Violation]:
+    where = f"{row.prompt_id}: "
+    count = len(_samples(spec, row, env.seats[0]))
+    for first, stride in [(i, 0) for i in range(count)] + [(0, 1), (1, 2)]:
+        judge = NoJudge()
+        one, two = (asyncio.run(_play(spec, env, row, first, stride, judge)) for _ in range(2))
+        if replace(one, wall_s=0.0) != replace(two, wall_s=0.0):
+            yield Violation("determinism", f"{where}two plays with the same seed and script differ")
+        for seat, outcome in one.outcomes.items():
+            if isinstance(outcome, Unscored) and outcome.reason == FailureReason.BUG:
+                yield Violation("bug", f"{where}{seat}: {outcome.detail}")
+        if missing := set(spec.seats) - set(one.outcomes):
+            yield Violation("scores", f"{where}no outcome for {sorted(missing)}")
+        if undeclared := judge.asked - {j.id for j in spec.judges}:
+            yield Violation("judges", f"{where}asks {sorted(undeclared)}, which the spec does not declare")
+        yield from _check_privacy(spec, one)
+    yield from _check_purity(env, row, where, _samples(spec, row, env.seats[0]))
+
+
+async def _play(spec: TaskSpec, env: Env[Any], row: Row, first: int, stride: int, judge: NoJudge) -> Episode:
+    """At turn t every seat says its sample number `first + t * stride`."""
+
+    def speaker(seat: Seat) -> ScriptedPlayer:
+        lines = _samples(spec, row, seat)
+        return ScriptedPlayer(lambda ask: lines[(first + ask.turn * stride) % len(lines)])
+
+    limits = Limits(max_turns=min(MAX_TURNS, spec.limits.max_turns))
+    players = {seat: speaker(seat) for seat in env.seats}
+    return await play(env, row, players, judge=judge, seed=first, limits=limits, want_feedback=True)
+
+
+def _samples(spec: TaskSpec, row: Row, seat: Seat) -> Sequence[str]:
+    own = spec.samples(row, seat) if spec.samples is not None else ()
+    return (*own, *GENERIC_SAMPLES)
+
+
+def _check_privacy(spec: TaskSpec, episode: Episode) -> Iterator[Violation]:
+    if spec.private is None:
+        return
+    for owner, texts in spec.private(episode.row).items():
+        told = " ".join(say.text for say in episode.says if say.seat == owner)
+        for seat, view in episode.views.items():
+            for text in texts:
+                if seat != owner and text not in told and any(text in m.content for m in view):
+                    yield Violation(
+                        "privacy", f"{episode.row.prompt_id}: {seat} sees what only {owner} may see: {text[:80]!r}"
+                    )
+
+
+def _check_purity(env: Env[Any], row: Row, where: str, lines: Sequence[str]) -> Iterator[Violation]:
+    """Call everything twice on one path through the episode, and compare the state before and after."""
+    state = env.start(row, derive_rng(0, row.prompt_id))
+    if state != env.start(row, derive_rng(0, row.prompt_id)):
+        yield Violation("purity", f"{where}start gives unequal states for equal inputs (or states lack equality)")
+        return
+    for turn in range(MAX_TURNS):
+        before = copy.deepcopy(state)
+        seats = env.turn(state)
+        for seat in env.seats:
+            if tuple(env.view(state, seat)) != tuple(env.view(state, seat)):
+                yield Violation("purity", f"{where}view of {seat} differs between two calls")
+        one, two = ({s: o for s, o in env.score(state).items() if not isinstance(o, JudgeAsk)} for _ in range(2))
+        if one != two or not all(isinstance(o, Score | Unscored) for o in one.values()):
+            yield Violation("purity", f"{where}score differs between two calls or is no outcome")
+        if isinstance(seats, Done):
+            break
+        line = lines[turn % len(lines)]
+        heard, again = env.hear(state, seats[0], line), env.hear(state, seats[0], line)
+        if heard != again:
+            yield Violation("purity", f"{where}hear gives unequal states for equal inputs")
+        if state != before:
+            yield Violation("purity", f"{where}a given state was changed")
+        if isinstance(heard, FormatError):
+            break
+        state = heard
