@@ -26,7 +26,7 @@ RENDERER_VERSION = 1
 ROLES = ("system", "user", "assistant", "tool")
 
 
-class ChatMessage(Protocol):
+class MessageLike(Protocol):
     """Anything with a role and a content."""
 
     @property
@@ -126,12 +126,12 @@ class Renderer:
         """Ids to text."""
         return self._control.decode(list(ids), skip_special_tokens=skip_special)
 
-    def message_ids(self, message: ChatMessage) -> list[int]:
+    def message_ids(self, message: MessageLike) -> list[int]:
         """One whole message: header, content, end token, closing."""
         content = self.encode_content(message.content)
         return [*self._openings[message.role], *content, self.end_id, *self.closing_ids]
 
-    def render(self, messages: Sequence[ChatMessage], *, trained_roles: Collection[str] = ("assistant",)) -> Rendered:
+    def render(self, messages: Sequence[MessageLike], *, trained_roles: Collection[str] = ("assistant",)) -> Rendered:
         """The whole conversation with its loss mask."""
         ids = list(self.prefix_ids)
         train = [False] * len(ids)
@@ -144,7 +144,7 @@ class Renderer:
             roles += [ROLES.index(message.role)] * (len(ids) - len(roles))
         return Rendered(ids, train, roles)
 
-    def prompt_ids(self, messages: Sequence[ChatMessage], role: str = "assistant") -> list[int]:
+    def prompt_ids(self, messages: Sequence[MessageLike], role: str = "assistant") -> list[int]:
         """Everything an engine needs to sample the next turn of `role`."""
         return [*self.render(messages, trained_roles=()).ids, *self._openings[role]]
 

@@ -1,0 +1,155 @@
+"""Parquet files of conversations: column `messages` list<struct{role, content}>, or `extra_info.messages`.
+
+Read in spans of row groups, a few thousand rows at a time. The structs are never converted one by one: the list is
+flattened and its child arrays are taken whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common.errors import DataError
+from data_tools.conversation import BATCH_BYTES, BadRow, ChatMessage, RawRow, RowBatch, Span
+from data_tools.renderer import ROLES
+
+MAX_ROWS_PER_BATCH = 8192
+
+
+def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> Iterator[RowBatch]:
+    """Batches of the row groups of the span. Raises DataError when the file or its schema is unusable."""
+    file = open_file(path)
+    columns = _columns(path, file.schema_arrow)
+    groups = range(span.start, file.num_row_groups if span.stop is None else span.stop)
+    number = 0
+    for group in groups:
+        metadata = file.metadata.row_group(group)
+        if not metadata.num_rows:
+            continue
+        row_bytes = max(1, metadata.total_byte_size // metadata.num_rows)
+        batch_rows = int(np.clip(batch_bytes // row_bytes, 1, MAX_ROWS_PER_BATCH))
+        try:
+            for batch in file.iter_batches(batch_rows, row_groups=[group], columns=columns, use_threads=False):
+                yield _convert(batch, number, row_bytes * batch.num_rows)
+                number += batch.num_rows
+        except (pa.ArrowException, OSError) as e:
+            raise DataError(f"damaged parquet row group {group}: {e}", where=str(path), fix="fetch it again") from e
+
+
+def rows_before(path: Path, span: Span) -> int:
+    """Number of rows in the row groups before the span."""
+    metadata = open_file(path).metadata
+    return sum(metadata.row_group(i).num_rows for i in range(span.start))
+
+
+def open_file(path: Path) -> pq.ParquetFile:
+    """The file, or a DataError."""
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as e:
+        raise DataError(f"not a readable parquet file: {e}", where=str(path), fix="fetch or write it again") from e
+
+
+def _columns(path: Path, schema: pa.Schema) -> list[str]:
+    columns = [name for name in ("data_source", "id") if name in schema.names]
+    if "messages" in schema.names:
+        columns.append("messages")
+    extra = schema.field("extra_info").type if "extra_info" in schema.names else None
+    if extra is not None and pa.types.is_struct(extra) and extra.get_field_index("messages") >= 0:
+        columns.append("extra_info.messages")
+    if not {"messages", "extra_info.messages"} & set(columns):
+        raise DataError(
+            f"no column `messages` or `extra_info.messages`; columns are {', '.join(schema.names)}",
+            where=str(path),
+            fix="give files with messages: list<struct{role, content}>",
+        )
+    return columns
+
+
+def _convert(batch: pa.RecordBatch, first: int, bytes_read: int) -> RowBatch:
+    messages = _messages(batch)
+    sources = _strings(batch, "data_source")
+    ids = _strings(batch, "id")
+    rows: list[RawRow] = []
+    bad: list[BadRow] = []
+    for i, value in enumerate(messages):
+        if isinstance(value, BadRow):
+            bad.append(BadRow(first + i, value.reason, value.detail))
+        else:
+            rows.append(RawRow(first + i, value, sources[i] or "", ids[i] or ""))
+    return RowBatch(rows, bad, bytes_read)
+
+
+def _messages(batch: pa.RecordBatch) -> list[list[ChatMessage] | BadRow]:
+    """Messages of each row, `messages` first and `extra_info.messages` where that is null."""
+    names = batch.schema.names
+    arrays = [batch.column(names.index("messages"))] if "messages" in names else []
+    if "extra_info" in names:
+        arrays.append(batch.column(names.index("extra_info")).field("messages"))
+    out: list[list[ChatMessage] | BadRow] = [_EMPTY] * batch.num_rows
+    for array in reversed(arrays):
+        for i, value in enumerate(_lists(array)):
+            if value is not None:
+                out[i] = value
+    return out
+
+
+_EMPTY = BadRow(0, "empty", "no messages")
+
+
+def _lists(array: pa.Array) -> Iterator[list[ChatMessage] | BadRow | None]:
+    """One list<struct{role, content}> column: messages, why they are unusable, or None for null and empty lists."""
+    kind = array.type
+    fields = (
+        [f.name for f in kind.value_type]
+        if hasattr(kind, "value_type") and pa.types.is_struct(kind.value_type)
+        else []
+    )
+    if not {"role", "content"} <= set(fields):
+        yield from [BadRow(0, "schema", f"messages have type {kind}, not list<struct{{role, content}}>")] * len(array)
+        return
+    structs = array.flatten()
+    lengths = np.nan_to_num(array.value_lengths().to_numpy(zero_copy_only=False)).astype(np.int64)
+    stops = np.cumsum(lengths)
+    try:
+        roles = structs.field("role").to_pylist()
+        contents = structs.field("content").to_pylist()
+    except UnicodeDecodeError as e:
+        # Parquet strings are UTF-8 by contract: which row broke it is found one by one.
+        roles = contents = None
+        detail = f"not valid UTF-8: {e.reason}"
+    for start, stop in zip((stops - lengths).tolist(), stops.tolist(), strict=True):
+        if start == stop:
+            yield None
+        elif roles is None:
+            yield _one_row(structs.slice(start, stop - start), detail)
+        else:
+            yield _build(roles[start:stop], contents[start:stop])
+
+
+def _one_row(structs: pa.StructArray, detail: str) -> list[ChatMessage] | BadRow:
+    try:
+        return _build(structs.field("role").to_pylist(), structs.field("content").to_pylist())
+    except UnicodeDecodeError:
+        return BadRow(0, "utf8", detail)
+
+
+def _build(roles: list[str | None], contents: list[str | None]) -> list[ChatMessage] | BadRow:
+    messages = []
+    for role, content in zip(roles, contents, strict=True):
+        if role not in ROLES:
+            return BadRow(0, "schema", f"unknown role {role!r}; roles are {', '.join(ROLES)}")
+        if not isinstance(content, str):
+            return BadRow(0, "schema", f"content is {type(content).__name__}, not a string")
+        messages.append(ChatMessage(role, content))  # type: ignore[arg-type]
+    return messages
+
+
+def _strings(batch: pa.RecordBatch, name: str) -> list[str | None]:
+    if name not in batch.schema.names:
+        return [None] * batch.num_rows
+    return batch.column(batch.schema.names.index(name)).cast(pa.string()).to_pylist()

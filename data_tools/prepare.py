@@ -1,0 +1,325 @@
+"""`osim data prepare`: corpora to one shard. Runs in one parent process and `workers` spawned ones.
+
+The input is cut into units of work that do not depend on the number of workers; each finished unit is one directory
+in PREFIX.work that appeared by one rename. A run that was killed anywhere is resumed by the same command: finished
+units are kept, everything else is done again, and the result is byte-identical. A worker that dies is replaced and
+its unit retried once; then the run fails. Nothing waits for a dead process.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import multiprocessing
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import orjson
+from tokenizers import Tokenizer
+
+from common.errors import DataError, GateError, Interrupted, UsageError
+from common.files import hash_file, hash_json, read_json, write_json
+from common.run_folder import RunFolder
+from data_tools.config import PrepareConfig
+from data_tools.indexed import add_suffix, token_dtype
+from data_tools.manifest import InputFacts, Manifest, TokenizerFacts
+from data_tools.publish import Joined, PackSettings, Part, join, publish
+from data_tools.renderer import Renderer
+from data_tools.routing import Routing
+from data_tools.rows import find_files, read_batches
+from data_tools.selfcheck import SelfCheck, self_check
+from data_tools.shards import SUFFIXES
+from data_tools.units import (
+    InputFile,
+    SourceCount,
+    Unit,
+    UnitRecord,
+    finished_unit,
+    list_input,
+    plan_units,
+    unit_directory,
+)
+from data_tools.worker import Job, process_unit, start_worker
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes of input done, bytes of input in all)."""
+UNIT_ATTEMPTS = 2
+EARLY_CHECK_ROWS = 10_000
+"""A source whose mask is all or nothing over this many rows stops the run before its end."""
+SAMPLE_UNITS, SAMPLE_TEXTS, SAMPLE_CHARS = 8, 250, 200_000
+"""Of the start-up self-check: parts of the input, texts and characters of each."""
+
+
+def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest:
+    """Make the shard `config.output`, or return its manifest if it is already there.
+
+    Raises UsageError or DataError for wrong configuration or input, GateError when a source's mask trains nothing or
+    everything, Interrupted after Ctrl-C (the same command resumes).
+    """
+    renderer = Renderer.load(config.tokenizer, config.template)
+    files = [list_input(p, i) for i, given in enumerate(config.inputs) for p in find_files(given.glob)]
+    key = _content_key(config, renderer, files)
+    done = _existing(config, key)
+    if done is not None:
+        return done
+    units = plan_units(files, config.unit_mb << 20)
+    share = len(units) / config.shard_jobs
+    units = units[round(config.shard_job * share) : round((config.shard_job + 1) * share)]
+    work = add_suffix(config.output, ".work")
+    with RunFolder(work).lock(), _disk_errors(config.output):
+        _open_work(work, key, overwrite=config.overwrite)
+        tokenizer = Tokenizer.from_file(str(config.tokenizer / "tokenizer.json"))
+        check = self_check(tokenizer, config.backend, _sample_texts(units), strict=config.strict)
+        job = Job(config, work, check.backend, key)
+        with ThreadPoolExecutor(1) as pool:
+            hashes = pool.submit(lambda: [hash_file(f.path) for f in files])
+            records = _run_units(job, units, progress or (lambda done, total: None))
+            check_masks(config, total_counts(records))
+            parts = [_part(job, record) for record in records]
+            joined = join(config.output, parts, token_dtype(renderer.vocab_size), pack_settings(config))
+            manifest = _manifest(config, renderer, key, files, hashes.result(), check, records, joined)
+        publish(config.output, joined, orjson.dumps(manifest.model_dump(mode="json"), option=_JSON) + b"\n")
+        shutil.rmtree(work)
+    return manifest
+
+
+_JSON = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
+
+
+def _content_key(config: PrepareConfig, renderer: Renderer, files: Sequence[InputFile]) -> str:
+    described = [{**asdict(f), "path": str(f.path)} for f in files]
+    return hash_json({"config": config.content_fields(), "tokenizer": renderer.fingerprint, "files": described})
+
+
+def _existing(config: PrepareConfig, key: str) -> Manifest | None:
+    """The manifest of a complete shard of the same content; UsageError when another one is in the way."""
+    if not add_suffix(config.output, ".idx").exists() or config.overwrite:
+        return None
+    manifest = Manifest.read(config.output)
+    if manifest.key == key:
+        return manifest
+    raise UsageError(
+        "another shard is there, made with other inputs, tokenizer or configuration",
+        where=str(config.output),
+        fix="give another output, or overwrite: true to replace it",
+    )
+
+
+def _open_work(work: Path, key: str, *, overwrite: bool) -> None:
+    """Keep the finished units of an interrupted run of the same content, refuse those of another."""
+    plan = work / "plan.json"
+    if plan.exists() and read_json(plan)["key"] != key:
+        if not overwrite:
+            raise UsageError(
+                "an unfinished run with other inputs, tokenizer or configuration is there",
+                where=str(work),
+                fix="repeat that command to finish it, remove the folder, or set overwrite: true",
+            )
+        shutil.rmtree(work / "units", ignore_errors=True)
+    (work / "units").mkdir(exist_ok=True)
+    write_json(plan, {"key": key})
+
+
+def _sample_texts(units: Sequence[Unit]) -> list[str]:
+    """Message contents from parts spread over the input."""
+    texts: list[str] = []
+    step = max(1, len(units) // SAMPLE_UNITS)
+    for unit in units[::step][:SAMPLE_UNITS]:
+        chars = 0
+        for batch in itertools.islice(read_batches(unit.path, unit.span, on_bad_row="skip"), 1):
+            contents = [m.content for row in batch.rows for m in row.messages]
+            for text in contents[:: 1 + len(contents) // SAMPLE_TEXTS]:
+                chars += len(text)
+                if chars > SAMPLE_CHARS:
+                    break
+                texts.append(text)
+    return texts
+
+
+def _run_units(job: Job, units: Sequence[Unit], progress: Progress) -> list[UnitRecord]:
+    """Records of all units in order; finished ones are taken from disk."""
+    records: dict[int, UnitRecord] = {}
+    total, done = sum(u.size for u in units), 0
+    todo = []
+    for unit in units:
+        record = finished_unit(job.work, unit.index, job.key)
+        if record is None:
+            todo.append(unit)
+        else:
+            records[unit.index] = record
+            done += unit.size
+    progress(done, total)
+    run = _run_in_line if job.config.workers == 1 else _run_in_pool
+    for unit, record in run(job, todo):
+        records[unit.index] = record
+        done += unit.size
+        progress(done, total)
+        check_masks(job.config, total_counts(list(records.values())), at_least=EARLY_CHECK_ROWS)
+    return [records[u.index] for u in units]
+
+
+def _run_in_line(job: Job, units: Sequence[Unit]) -> Iterator[tuple[Unit, UnitRecord]]:
+    try:
+        for unit in units:
+            yield unit, process_unit(job, unit)
+    except KeyboardInterrupt:
+        raise _interrupted() from None
+
+
+def _run_in_pool(job: Job, units: Sequence[Unit]) -> Iterator[tuple[Unit, UnitRecord]]:
+    """Finished units as they come, from spawned processes; a unit whose process died is tried once more."""
+    deaths: Counter[int] = Counter()
+    waiting = list(reversed(units))
+    while waiting:
+        in_flight: dict[Future[UnitRecord], Unit] = {}
+        pool = ProcessPoolExecutor(
+            min(job.config.workers, len(waiting)),
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=start_worker,
+            initargs=(os.getpid(),),
+        )
+        try:
+            while waiting or in_flight:
+                # A short queue: after a death only units that were running or next are in doubt.
+                while waiting and len(in_flight) < 2 * job.config.workers:
+                    unit = waiting.pop()
+                    in_flight[pool.submit(process_unit, job, unit)] = unit
+                for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+                    record = future.result()
+                    yield in_flight.pop(future), record
+        except BrokenProcessPool as e:
+            for unit in in_flight.values():
+                deaths[unit.index] += 1
+                if deaths[unit.index] == UNIT_ATTEMPTS:
+                    raise DataError(
+                        "a worker process died twice while this part was read (killed for memory?)",
+                        where=f"{unit.path}, {unit.span}",
+                        fix="use fewer workers; the same command resumes with the finished units",
+                    ) from e
+            waiting += sorted(in_flight.values(), key=lambda u: -u.index)
+        except KeyboardInterrupt:
+            raise _interrupted() from None
+        finally:
+            # Running units are finished (seconds) and kept; queued ones are not started.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _interrupted() -> Interrupted:
+    return Interrupted("stopped; finished units are kept", fix="the same command resumes")
+
+
+def total_counts(records: Sequence[UnitRecord]) -> dict[str, SourceCount]:
+    """Counts by source over all units, sources sorted."""
+    totals: dict[str, SourceCount] = {}
+    for record in records:
+        for source, count in record.counts.items():
+            totals[source] = totals.get(source, SourceCount()) + count
+    return dict(sorted(totals.items()))
+
+
+def check_masks(config: PrepareConfig, counts: Mapping[str, SourceCount], *, at_least: int = 1) -> None:
+    """Stop when a source of `at_least` rows trains none or all of its content tokens and its rule does not allow it."""
+    routing = Routing(config.sources)
+    wrong = []
+    for source, count in counts.items():
+        if count.rows < at_least or not count.content_tokens:
+            continue
+        rule = routing.rule(source)
+        if not count.trained_content_tokens and not rule.allow_untrained:
+            wrong.append(f"{source}: none of {count.content_tokens} content tokens is trained (allow_untrained)")
+        if count.trained_content_tokens == count.content_tokens and not rule.allow_all_trained:
+            wrong.append(f"{source}: all {count.content_tokens} content tokens are trained (allow_all_trained)")
+    if wrong:
+        raise GateError(
+            "the loss mask is suspicious\n" + "\n".join(f"  - {w}" for w in wrong),
+            fix="correct the source's rule (swap?) under `sources`, or declare it with the field named above",
+        )
+
+
+def pack_settings(config: PrepareConfig) -> PackSettings | None:
+    """How the configuration packs, if it does."""
+    if config.sequence_length is None:
+        return None
+    return PackSettings(config.sequence_length, config.seed, config.pack_window, config.max_segments)
+
+
+def _part(job: Job, record: UnitRecord) -> Part:
+    directory = unit_directory(job.work, record.index)
+    return Part(
+        directory / "tokens.bin",
+        directory / "mask.bin",
+        np.load(directory / "lengths.npy", allow_pickle=False),
+        np.load(directory / "sources.npy", allow_pickle=False),
+        list(record.counts),
+    )
+
+
+def _manifest(
+    config: PrepareConfig,
+    renderer: Renderer,
+    key: str,
+    files: Sequence[InputFile],
+    hashes: Sequence[str],
+    check: SelfCheck,
+    records: Sequence[UnitRecord],
+    joined: Joined,
+) -> Manifest:
+    counts = total_counts(records)
+    bad = sum((Counter(r.bad_rows) for r in records), Counter())
+    return Manifest(
+        command=tuple(sys.argv),
+        config=config.content_fields(),
+        key=key,
+        inputs=tuple(
+            InputFacts(size=f.size, xxh3_128=h, path=str(f.path), ratio=config.inputs[f.input_index].ratio)
+            for f, h in zip(files, hashes, strict=True)
+        ),
+        tokenizer=TokenizerFacts(
+            folder=str(config.tokenizer),
+            vocab_size=renderer.vocab_size,
+            fingerprint=renderer.fingerprint,
+            template=renderer.template.name,
+            end_id=renderer.end_id,
+            backend=check.backend,
+            backend_version=check.version,
+            reference_version=check.reference,
+            checked_strings=check.strings,
+            mismatch=check.mismatch,
+            units_redone=sum(r.mismatch is not None for r in records),
+        ),
+        sources=joined.sources,
+        counts=counts,
+        bad_rows=dict(sorted(bad.items())),
+        documents=joined.documents,
+        tokens=joined.tokens,
+        trained_tokens=sum(c.trained_tokens for c in counts.values()),
+        longest=joined.longest,
+        pack=joined.pack,
+        files=joined.files,
+    )
+
+
+@contextmanager
+def _disk_errors(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(
+            "the disk is full",
+            where=str(output),
+            fix="free space; the same command resumes, nothing else was changed",
+        ) from e
+
+
+__all__ = ["SUFFIXES", "Progress", "check_masks", "pack_settings", "prepare", "total_counts"]

@@ -1,0 +1,180 @@
+"""Joining finished parts (units of one run, or shards of several jobs) into one shard, made visible at the end.
+
+Every file is written under a temporary name and renamed; PREFIX.idx comes last, so that a reader sees the earlier
+shard, or none, or the whole new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import DataError
+from common.files import fsync_directory, hash_file
+from data_tools.indexed import add_suffix, write_index
+from data_tools.manifest import FileFacts, PackFacts
+from data_tools.packing import Packing, pack
+from data_tools.shards import SUFFIXES, write_pack
+
+MAX_SOURCES = 1 << 16
+_NO_KERNEL_COPY = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some documents on disk, with their sources by name."""
+
+    tokens: Path
+    mask: Path
+    lengths: NDArray[np.int32]
+    """int32[documents]"""
+    source_codes: NDArray[np.uint16]
+    """uint16[documents], index into `source_names`."""
+    source_names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """How to pack; see packing.pack."""
+
+    sequence_length: int
+    seed: int
+    window: int
+    max_segments: int
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A shard that is written but not yet visible."""
+
+    sources: tuple[str, ...]
+    documents: int
+    tokens: int
+    longest: int
+    pack: PackFacts | None
+    files: dict[str, FileFacts]
+
+
+def join(prefix: Path, parts: Sequence[Part], dtype: np.dtype[Any], settings: PackSettings | None) -> Joined:
+    """Write the files of a shard under temporary names. `publish` makes them visible."""
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    discard(prefix)
+    names = tuple(sorted({name for part in parts for name in part.source_names}))
+    if len(names) > MAX_SOURCES:
+        raise DataError(f"{len(names)} sources; at most {MAX_SOURCES} fit", fix="give fewer data_source names")
+    lengths = np.concatenate([np.zeros(0, np.int32), *(p.lengths for p in parts)])
+    if not len(lengths):
+        raise DataError(
+            "no document is left", where=str(prefix), fix="look at the manifest's counts; check routing and on_long"
+        )
+    _concatenate([p.tokens for p in parts], _temporary(prefix, ".bin"))
+    _concatenate([p.mask for p in parts], _temporary(prefix, ".mask.bin"))
+    write_index(_temporary(prefix, ".idx"), lengths, dtype)
+    write_index(_temporary(prefix, ".mask.idx"), lengths, np.dtype(np.uint8))
+    code = {name: i for i, name in enumerate(names)}
+    sources = [np.array([code[n] for n in p.source_names], np.uint16)[p.source_codes] for p in parts]
+    _save(_temporary(prefix, ".sources.npy"), np.concatenate(sources))
+    facts = None
+    if settings is not None:
+        packing, facts = pack_lengths(lengths, settings)
+        write_pack(_temporary(prefix, ".pack"), packing, lengths)
+    written = [s for s in SUFFIXES if _temporary(prefix, s).exists()]
+    with ThreadPoolExecutor(2) as pool:
+        hashes = list(pool.map(lambda s: hash_file(_temporary(prefix, s)), written))
+    files = {
+        s: FileFacts(size=_temporary(prefix, s).stat().st_size, xxh3_128=h)
+        for s, h in zip(written, hashes, strict=True)
+    }
+    return Joined(names, len(lengths), int(lengths.sum(dtype=np.int64)), int(lengths.max()), facts, files)
+
+
+def publish(prefix: Path, joined: Joined, manifest: bytes) -> None:
+    """Make a joined shard visible in place of an earlier one."""
+    _write(_temporary(prefix, ".manifest.json"), manifest)
+    add_suffix(prefix, ".idx").unlink(missing_ok=True)
+    for suffix in SUFFIXES:
+        if suffix in joined.files or suffix == ".manifest.json":
+            if suffix == ".idx":
+                fsync_directory(prefix.parent)
+            _temporary(prefix, suffix).replace(add_suffix(prefix, suffix))
+        else:
+            add_suffix(prefix, suffix).unlink(missing_ok=True)
+    fsync_directory(prefix.parent)
+
+
+def discard(prefix: Path) -> None:
+    """Remove what a killed run left under temporary names."""
+    for suffix in SUFFIXES:
+        _temporary(prefix, suffix).unlink(missing_ok=True)
+
+
+def pack_lengths(lengths: NDArray[np.int32], settings: PackSettings) -> tuple[Packing, PackFacts]:
+    """Pack, with the facts for the manifest."""
+    packing = pack(
+        lengths, settings.sequence_length, settings.seed, window=settings.window, max_segments=settings.max_segments
+    )
+    tokens = int(lengths[packing.documents].sum(dtype=np.int64))
+    return packing, PackFacts(
+        sequence_length=settings.sequence_length,
+        bins=packing.num_bins,
+        documents=len(packing.documents),
+        fill=tokens / max(1, packing.num_bins * settings.sequence_length),
+        max_segments=int(np.diff(packing.offsets).max(initial=0)),
+        seed=settings.seed,
+    )
+
+
+def _temporary(prefix: Path, suffix: str) -> Path:
+    return prefix.with_name(f".{prefix.name}{suffix}.tmp")
+
+
+def _concatenate(paths: Sequence[Path], target: Path) -> None:
+    with target.open("wb") as out:
+        for path in paths:
+            with path.open("rb") as part:
+                _copy(part.fileno(), out.fileno(), part, out)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _copy(source: int, target: int, part: Any, out: Any) -> None:
+    """Copy a whole file inside the kernel; through memory where the file system cannot."""
+    remaining = os.fstat(source).st_size
+    if hasattr(os, "copy_file_range"):
+        try:
+            while remaining:
+                copied = os.copy_file_range(source, target, remaining)
+                if not copied:
+                    break
+                remaining -= copied
+        except OSError as e:
+            if e.errno not in _NO_KERNEL_COPY:
+                raise
+    if remaining:
+        part.seek(os.fstat(source).st_size - remaining)
+        out.seek(0, os.SEEK_END)
+        shutil.copyfileobj(part, out, 1 << 20)
+        out.flush()
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with path.open("wb") as f:
+        np.save(f, array)
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
