@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import torch
 
 from common.errors import DataError, UsageError
@@ -76,3 +77,19 @@ def read_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
                     yield name, shard.get_tensor(name)
         except SafetensorError as e:
             raise DataError(f"unreadable: {e}", where=str(file), fix="export the checkpoint again") from e
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of an HF directory, from the files' headers alone."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise DataError("no safetensors files", where=str(path), fix="export the checkpoint again")
+    for file in files:
+        try:
+            with file.open("rb") as f:
+                header = orjson.loads(f.read(int.from_bytes(f.read(8), "little")))
+            shapes |= {name: tuple(t["shape"]) for name, t in header.items() if name != "__metadata__"}
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as e:
+            raise DataError(f"unreadable: {e}", where=str(file), fix="export the checkpoint again") from e
+    return shapes

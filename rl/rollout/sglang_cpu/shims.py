@@ -5,11 +5,9 @@ where the real package is missing, so all of them are inert on a GPU machine. No
 to import to modules whose kernels are never called on a CPU (every layer takes SGLang's `forward_native`); a kernel
 that is called after all raises NotImplementedError with its name.
 
-| adaptation     | because                                                                                         |
-| -------------- | ----------------------------------------------------------------------------------------------- |
-| `triton`       | SGLang imports it everywhere; it is 1 GB and has no CPU backend                                  |
-| `torchvision`  | the PyPI wheel is a CUDA build: its operators do not load beside a CPU torch, the import fails    |
-| `sgl_kernel`   | SGLang's CPU engine imports kernel names at module level; no CPU build of it is on PyPI            |
+* `triton`: SGLang imports it everywhere; it is 1 GB on disk and has no CPU backend.
+* `torchvision`: the PyPI wheel is a CUDA build; beside a CPU torch its operators do not load and its import fails.
+* `sgl_kernel`: SGLang's CPU engine imports kernel names at module level; PyPI has no CPU build of it.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ def let_torch_see_no_triton() -> None:
     import torch.utils._triton
 
     torch.utils._triton.has_triton_package()
-    import torch._inductor.runtime.triton_compat  # noqa: F401
+    import torch._inductor.runtime.triton_compat
 
     del sys.modules["triton"]
 

@@ -1,0 +1,354 @@
+"""SGLangEngine: the HTTP client of one SGLang server. The same code on GPU and CPU; it never imports sglang.
+
+Runs on the rank that owns the rollout side. Token ids in and out, never text. Every call has a deadline and every
+failure (refused, timed out, died, answered nonsense) becomes EngineError. What the protocol does not forgive is
+checked here before it is sent: ids outside the vocabulary and tensors of another shape kill a server, unknown tensor
+names are silently ignored, `ignore_eos` switches stop ids off (never sent). In-flight requests are retracted at an
+update and the prefix cache is flushed, the one combination whose tokens agree with the new weights (in_place leaves
+a stale cache: it is flushed as soon as nothing runs, before the next update ends).
+Streamed updates travel over a torch.distributed group (gloo or NCCL) that the engine opens at the first one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import httpx
+
+from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
+from rl.rollout.base import Bucket, ChecksumLayout, Health, NamedTensor, PauseMode, StreamedUpdates, check_request
+from rl.rollout.checkpoint import read_config, tensor_shapes
+
+if TYPE_CHECKING:
+    from rl.weight_sync.group import BroadcastGroup
+
+Backend = Literal["gloo", "nccl"]
+GENERATE_TIMEOUT_S = 600.0
+CONTROL_TIMEOUT_S = 120.0
+PROBE_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 1024
+GREEDY_EPSILON = 1e-6
+
+
+class SGLangEngine(StreamedUpdates):
+    """One server at `url` serving the architecture of `model_path` (an HF directory on this machine).
+
+    backend: how streamed weights travel. deterministic: the server runs SGLang's deterministic inference, which CPU
+    servers refuse; only then is the engine reproducible and are seeds sent.
+    """
+
+    checksum_layout: ChecksumLayout = "sglang"
+
+    def __init__(
+        self,
+        url: str,
+        model_path: Path,
+        *,
+        version: int = 0,
+        backend: Backend = "gloo",
+        deterministic: bool = False,
+        generate_timeout_s: float = GENERATE_TIMEOUT_S,
+        control_timeout_s: float = CONTROL_TIMEOUT_S,
+    ) -> None:
+        config = read_config(model_path)
+        self.url = url.rstrip("/")
+        self.name = f"sglang {self.url}"
+        self.version = version
+        self.reproducible = deterministic
+        self.vocab_size: int = config["vocab_size"]
+        self.max_context: int = config["max_position_embeddings"]
+        self._shapes = tensor_shapes(model_path)
+        self._backend: Backend = backend
+        self._generate_timeout_s, self._control_timeout_s = generate_timeout_s, control_timeout_s
+        self._paused = False
+        self._resume_after_update = False
+        self._broken = ""
+        self._group: BroadcastGroup | None = None
+        self._client: httpx.AsyncClient | None = None
+        self._client_loop: asyncio.AbstractEventLoop | None = None
+
+    async def connect(self) -> None:
+        """Read what the server is: its context, its version. Raises EngineError."""
+        info = await self._post("/server_info", None, self._control_timeout_s, method="GET")
+        self.max_context = min(self.max_context, int(info.get("max_req_input_len") or self.max_context))
+        self.version = _version(info.get("weight_version", self.version))
+
+    # Requests
+
+    async def generate(
+        self, prompt_ids: tuple[int, ...], sampling: Sampling, *, seed: int, request_id: str
+    ) -> Generation:
+        """Sample one completion. Cancelling the call aborts it on the server too (the connection closes)."""
+        check_request(prompt_ids, sampling, vocab_size=self.vocab_size, max_context=self.max_context)
+        self._check_usable()
+        body = {
+            "rid": request_id,
+            "input_ids": list(prompt_ids),
+            "sampling_params": self._sampling_params(sampling, seed),
+            "return_logprob": True,
+            "logprob_start_len": -1,
+        }
+        return self._generation(await self._post("/generate", body, self._generate_timeout_s))
+
+    def _sampling_params(self, sampling: Sampling, seed: int) -> dict[str, Any]:
+        params: dict[str, Any] = {
+            "max_new_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "stop_token_ids": list(sampling.stop_ids),
+            "skip_special_tokens": False,
+        }
+        if sampling.json_schema is not None:
+            params["json_schema"] = sampling.json_schema
+        if self.reproducible:
+            params["sampling_seed"] = seed % (1 << 31)
+        return params
+
+    def _generation(self, reply: Any) -> Generation:
+        try:
+            meta = reply["meta_info"]
+            finish = meta["finish_reason"]
+            pairs = meta["output_token_logprobs"]
+            ids = tuple(int(pair[1]) for pair in pairs)
+            logprobs = tuple(float(pair[0]) for pair in pairs)
+            spans = tuple(
+                VersionSpan(_version(s["version"]), s["start"], s["end"]) for s in meta.get("weight_versions") or ()
+            ) or (VersionSpan(_version(meta["weight_version"]), 0, len(ids)),)
+            reason = _finish(finish)
+            cached = int(meta.get("cached_tokens") or 0)
+        except (KeyError, TypeError, ValueError, IndexError) as e:
+            raise EngineError(f"{self.name}: an answer that is not a generation ({type(e).__name__}: {e})") from e
+        if ids != tuple(reply["output_ids"]) and reason != "abort":
+            raise EngineError(f"{self.name}: output ids and log-probs disagree")
+        return Generation(ids, logprobs, reason, spans if ids else (), cached)
+
+    async def score(self, ids: tuple[int, ...], start: int) -> tuple[float, ...]:
+        check_request(ids, None, vocab_size=self.vocab_size, max_context=self.max_context)
+        if not 1 <= start <= len(ids):
+            raise EngineError(f"score from {start} of {len(ids)} ids: start is at least 1")
+        if start == len(ids):
+            return ()
+        self._check_usable()
+        body = {
+            "input_ids": list(ids),
+            "sampling_params": {"max_new_tokens": 0, "temperature": 1.0},
+            "return_logprob": True,
+            "logprob_start_len": start - 1,
+        }
+        reply = await self._post("/generate", body, self._generate_timeout_s)
+        entries = reply["meta_info"]["input_token_logprobs"][1:]
+        if tuple(e[1] for e in entries) != tuple(ids[start:]):
+            raise EngineError(f"{self.name}: scored other tokens than were asked for")
+        return tuple(float(e[0]) for e in entries)
+
+    async def abort(self, request_id: str | None = None) -> None:
+        body = {"abort_all": True} if request_id is None else {"rid": request_id}
+        await self._post("/abort_request", body, self._control_timeout_s)
+
+    # Control
+
+    async def pause(self, mode: PauseMode = "retract") -> None:
+        self._paused = True
+        await self._post("/pause_generation", {"mode": mode}, self._control_timeout_s)
+
+    async def resume(self) -> None:
+        await self._post("/continue_generation", {}, self._control_timeout_s)
+        self._paused = False
+
+    async def flush(self) -> None:
+        """Drop cached prefixes; waits until nothing runs."""
+        timeout_s = self._control_timeout_s
+        await self._post(f"/flush_cache?timeout={timeout_s:g}", {}, timeout_s + PROBE_TIMEOUT_S)
+
+    async def health(self) -> Health:
+        """Asks /model_info, which answers while paused too (SGLang's own /health would mark the server sick)."""
+        detail = self._broken
+        try:
+            info = await self._post("/model_info", None, PROBE_TIMEOUT_S, method="GET")
+            _version(info["weight_version"])
+        except (EngineError, KeyError) as e:
+            detail = str(e)
+        return Health(serving=not detail, paused=self._paused, version=self.version, detail=detail)
+
+    async def checksums(self) -> Mapping[str, str]:
+        reply = await self._post("/weights_checker", {"action": "checksum"}, self._control_timeout_s)
+        ranks = reply["ranks"]
+        if len(ranks) != 1:
+            raise EngineError(f"{self.name}: checksums of {len(ranks)} ranks: only one per engine can be compared")
+        return dict(ranks[0]["checksums"])
+
+    async def close(self) -> None:
+        """Leave the weight group and drop the connections; the server goes on."""
+        if self._group is not None:
+            await asyncio.to_thread(self._group.close)
+            self._group = None
+        if self._client is not None and self._client_loop is asyncio.get_running_loop():
+            await self._client.aclose()
+        self._client = None
+
+    # Weights
+
+    async def update_weights(self, source: Path | Iterable[NamedTensor], version: int) -> None:
+        if not isinstance(source, Path):
+            return await self._update_from_stream(source, version)
+        found = tensor_shapes(source)
+        self._check_shapes(found)
+        if missing := sorted(self._shapes.keys() - found.keys()):
+            raise EngineError(f"{source} lacks {len(missing)} tensors, first {missing[0]}")
+        async with _paused_for_update(self):
+            body = {"model_path": str(source.resolve()), "weight_version": str(version), "flush_cache": True}
+            await self._update("/update_weights_from_disk", body)
+            self.version, self._broken = version, ""
+
+    async def begin_update(self) -> None:
+        self._resume_after_update = not self._paused
+        if self._resume_after_update:
+            await self.pause("retract")
+        await self._update("/begin_weight_update", {})
+
+    async def load_bucket(self, bucket: Bucket, *, final_version: int | None = None) -> None:
+        """Broadcast one bucket as one tensor of bytes; names, dtypes and shapes travel by HTTP."""
+        self._check_shapes({name: tuple(tensor.shape) for name, tensor in bucket})
+        group = await self._open_group()
+        # Wide dtypes first: each tensor's offset in the bucket must be a multiple of its element size.
+        ordered = sorted(bucket, key=lambda item: -item[1].element_size())
+        body = {
+            "names": [name for name, _ in ordered],
+            "dtypes": [str(tensor.dtype).removeprefix("torch.") for _, tensor in ordered],
+            "shapes": [list(tensor.shape) for _, tensor in ordered],
+            "group_name": group.name,
+            "load_format": "flattened_bucket",
+            "flush_cache": final_version is not None,
+        }
+        if final_version is not None:
+            body["weight_version"] = str(final_version)
+        self._broken = f"{self.name}: a weight update ended half-way: the engine waits for a whole one"
+        received = asyncio.ensure_future(self._update("/update_weights_from_distributed", body))
+        sent = asyncio.ensure_future(asyncio.to_thread(group.broadcast, [tensor for _, tensor in ordered]))
+        try:
+            async with asyncio.timeout(self._control_timeout_s):
+                await asyncio.gather(received, sent)
+        except (TimeoutError, RuntimeError) as e:
+            self._group = None
+            raise EngineError(f"{self.name}: weight broadcast failed: {e or 'timed out'}") from e
+        if final_version is not None:
+            self.version, self._broken = final_version, ""
+
+    async def end_update(self) -> None:
+        try:
+            await self._update("/end_weight_update", {})
+        finally:
+            if self._resume_after_update:
+                await self.resume()
+
+    async def _update(self, path: str, body: Mapping[str, Any]) -> None:
+        reply = await self._post(path, body, self._control_timeout_s)
+        if reply.get("success") is not True:
+            raise EngineError(f"{self.name}{path}: {reply.get('message', reply)}")
+
+    async def _open_group(self) -> BroadcastGroup:
+        from rl.weight_sync.group import BroadcastGroup
+
+        if self._group is None:
+            info = await self._post("/server_info", None, self._control_timeout_s, method="GET")
+            ranks = int(info.get("tp_size", 1))
+            group = BroadcastGroup(receivers=ranks, backend=self._backend, timeout_s=self._control_timeout_s)
+            body = {
+                "master_address": group.host,
+                "master_port": group.port,
+                "rank_offset": 1,
+                "world_size": 1 + ranks,
+                "group_name": group.name,
+                "backend": self._backend,
+            }
+            await asyncio.gather(self._update("/init_weights_update_group", body), asyncio.to_thread(group.join))
+            self._group = group
+        return self._group
+
+    def _check_shapes(self, found: Mapping[str, tuple[int, ...]]) -> None:
+        for name, shape in found.items():
+            if name not in self._shapes:
+                raise EngineError(f"weight update refused: the model has no parameter {name}")
+            if self._shapes[name] != shape:
+                raise EngineError(
+                    f"weight update refused: {name} has shape {shape}, the model's is {self._shapes[name]}"
+                )
+
+    # HTTP
+
+    def _check_usable(self) -> None:
+        if self._broken:
+            raise EngineError(self._broken)
+
+    async def _post(
+        self, path: str, body: Mapping[str, Any] | None, timeout_s: float, *, method: str = "POST"
+    ) -> Any:
+        """One request, one JSON answer. A 400 whose body says success: false is an answer; other statuses are errors."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._http().request(method, path, json=body)
+        except TimeoutError:
+            raise EngineError(f"{self.name}{path}: no answer within {timeout_s:g} s") from None
+        except httpx.HTTPError as e:
+            raise EngineError(f"{self.name}{path}: {type(e).__name__}: {e}") from e
+        try:
+            reply = json.loads(response.content) if response.content else {}
+        except ValueError:
+            reply = {"message": response.text}
+        if response.status_code >= 400 and not (isinstance(reply, dict) and reply.get("success") is False):
+            raise EngineError(f"{self.name}{path}: status {response.status_code}: {response.text[:500]}")
+        return reply
+
+    def _http(self) -> httpx.AsyncClient:
+        """The connection pool of the running event loop (a pool cannot outlive its loop)."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._client_loop is not loop:
+            limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=64)
+            # Deadlines are asyncio's (one per call); a request may wait for its first byte as long as it runs.
+            self._client = httpx.AsyncClient(base_url=self.url, timeout=None, limits=limits, trust_env=False)
+            self._client_loop = loop
+        return self._client
+
+
+class _paused_for_update:
+    """Retract requests for the time of an update, unless the caller has paused the engine itself."""
+
+    def __init__(self, engine: SGLangEngine) -> None:
+        self._engine = engine
+        self._resume = False
+
+    async def __aenter__(self) -> None:
+        health = await self._engine.health()
+        self._resume = not health.paused
+        if self._resume:
+            await self._engine.pause("retract")
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._resume:
+            await self._engine.resume()
+
+
+def _version(text: Any) -> int:
+    """SGLang's versions are strings, ours are numbers; a server that was never updated says "default"."""
+    if text == "default":
+        return 0
+    try:
+        return int(text)
+    except (TypeError, ValueError):
+        raise EngineError(f"weight version {text!r} is not a number: this server is driven by someone else") from None
+
+
+def _finish(reason: Mapping[str, Any]) -> FinishReason:
+    kind = reason["type"]
+    if kind in ("stop", "length"):
+        return kind
+    if kind != "abort":
+        raise EngineError(f"unknown finish reason {kind!r}")
+    if reason.get("status_code"):
+        raise EngineError(f"the server gave the request up: {reason.get('message')}")
+    return "abort"

@@ -1,0 +1,67 @@
+"""A torch.distributed group for weights alone: this process is rank 0 and sends, an engine's ranks receive.
+
+Runs on the rank that owns the rollout side. It is no part of the trainer's default group: engines come and go while
+training goes on. The port is the store's own choice, so it cannot be taken. gloo on CPU, NCCL on GPU. The group is
+built as SGLang builds its side (`init_custom_process_group`): a store prefixed by the group's name, then a backend that
+is not registered as a default group.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed import distributed_c10d as c10d
+
+_numbers = itertools.count()
+
+
+class BroadcastGroup:
+    """1 sender and `receivers` receivers. Tell the receivers host, port and name, then `join` on both sides."""
+
+    def __init__(self, *, receivers: int, backend: str, timeout_s: float, host: str = "127.0.0.1") -> None:
+        self.host = host
+        self.name = f"osim-weights-{next(_numbers)}"
+        self._world_size = 1 + receivers
+        self._backend = backend
+        self._timeout = timedelta(seconds=timeout_s)
+        self._store = dist.TCPStore(
+            host, 0, self._world_size, is_master=True, timeout=self._timeout, wait_for_workers=False
+        )
+        self._group: Any = None
+
+    @property
+    def port(self) -> int:
+        return self._store.port
+
+    def join(self) -> None:
+        """Blocks until every receiver has joined, or raises RuntimeError after the timeout."""
+        store = dist.PrefixStore(self.name, self._store)
+        self._group, _ = c10d._new_process_group_helper(
+            self._world_size,
+            0,
+            [],
+            dist.Backend(self._backend),
+            store,
+            group_name=self.name,
+            timeout=self._timeout,
+        )
+        c10d._world.pg_group_ranks[self._group] = {rank: rank for rank in range(self._world_size)}
+
+    def broadcast(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Send the bytes of `tensors`, one after the other, as one message. Blocks."""
+        device = "cuda" if self._backend == "nccl" else "cpu"
+        flat = torch.cat([t.detach().to(device).contiguous().reshape(-1).view(torch.uint8) for t in tensors])
+        dist.broadcast(flat, src=0, group=self._group)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def close(self) -> None:
+        """Leave the group. Never blocks on the other side."""
+        if self._group is not None:
+            dist.destroy_process_group(self._group)
+            self._group = None
