@@ -1,0 +1,47 @@
+"""One rank of a midtraining run: `python -m megatron_osim.worker RUN_DIR --rank R --world-size N --rendezvous URL`.
+
+Reads RUN_DIR/config.yaml (MidtrainConfig). Exit codes: 0 done, 2 configuration or input, 3 a gate failed, 4 stopped
+and resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from common.config import load
+from common.errors import run_main
+from common.run_folder import RunFolder
+from megatron_osim.config import MidtrainConfig
+
+
+def main() -> None:
+    """Parse arguments, join the job, train, leave the job."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--world-size", type=int, default=1)
+    parser.add_argument("--rendezvous", default="env://", help="file:///path on one machine, or env://")
+    parser.add_argument("--timeout-s", type=float, default=600.0, help="deadline of every collective")
+    options = parser.parse_args()
+    config = load(MidtrainConfig, options.run_dir / "config.yaml")
+
+    from megatron_osim.midtrain import midtrain
+    from megatron_osim.runtime import initialize, shutdown
+
+    try:
+        ranks = initialize(
+            config.parallel,
+            seed=config.seed,
+            rank=options.rank,
+            world_size=options.world_size,
+            rendezvous=options.rendezvous,
+            timeout_s=options.timeout_s,
+        )
+        midtrain(RunFolder(options.run_dir), config, ranks)
+    finally:
+        shutdown()
+
+
+if __name__ == "__main__":
+    run_main(main)
