@@ -34,7 +34,7 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
     messages: list[ChatMessage] | None = None
     data_source: str | None = None
     id: str | int | None = None
-    extra_info: msgspec.Raw | None = None
+    extra_info: msgspec.Raw = msgspec.Raw()  # a union with None would refuse every object
 
 
 class _ExtraInfo(msgspec.Struct, frozen=True, gc=False):
@@ -42,7 +42,7 @@ class _ExtraInfo(msgspec.Struct, frozen=True, gc=False):
 
 
 _decode_line = msgspec.json.Decoder(_Line).decode
-_decode_extra_info = msgspec.json.Decoder(_ExtraInfo).decode
+_decode_extra_info = msgspec.json.Decoder(_ExtraInfo | None).decode
 
 
 def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> Iterator[RowBatch]:
@@ -94,8 +94,9 @@ def _parse(number: int, line: bytes) -> RawRow:
     try:
         row = _decode_line(line)
         messages = row.messages
-        if messages is None and row.extra_info is not None:
-            messages = _decode_extra_info(row.extra_info).messages
+        if messages is None and bytes(row.extra_info):
+            extra = _decode_extra_info(row.extra_info)
+            messages = extra.messages if extra else None
     except msgspec.ValidationError as e:
         raise UnusableRow("schema", f"not a conversation row: {e}") from None
     except msgspec.DecodeError as e:
