@@ -95,6 +95,6 @@ class Manifest(Config):
         except (OSError, ValueError, ValidationError) as e:
             raise DataError(f"not a shard manifest: {e}", where=str(path), fix="run `osim data prepare` again") from e
 
-    def write(self, prefix: Path) -> None:
-        """Write PREFIX.manifest.json atomically."""
-        write_json(add_suffix(prefix, ".manifest.json"), self.model_dump(mode="json"))
+    def write(self, prefix: Path, *, path: Path | None = None) -> None:
+        """Write PREFIX.manifest.json atomically (or `path`, for a shard that is not visible yet)."""
+        write_json(path or add_suffix(prefix, ".manifest.json"), self.model_dump(mode="json"))

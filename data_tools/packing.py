@@ -87,7 +87,7 @@ def _check(lengths: NDArray[np.int32], capacity: int) -> None:
     if too_long:
         raise DataError(
             f"{too_long} of {len(lengths)} documents do not fit into {capacity} tokens",
-            fix=f"pack to {int(lengths.max())} tokens or more, or prepare with sequence_length={capacity} and on_long",
+            fix=f"pack to {int(lengths.max())} tokens, or prepare with sequence_length={capacity} and on_long",
         )
 
 
@@ -203,8 +203,8 @@ def _next_set(words: NDArray[np.uint64], summary: NDArray[np.uint64], start: int
 
 
 @njit(cache=True)
-def _lowest_bit(word: int) -> int:
-    """Position of the lowest set bit of a non-zero 64-bit word, by halving."""
+def _lowest_bit(word: np.uint64) -> int:
+    """Position of the lowest set bit of a non-zero word, by halving."""
     position = 0
     for step in (32, 16, 8, 4, 2, 1):
         if word & ((np.uint64(1) << np.uint64(step)) - np.uint64(1)) == 0:

@@ -23,7 +23,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import orjson
 from tokenizers import Tokenizer
 
 from common.errors import DataError, GateError, Interrupted, UsageError
@@ -37,7 +36,6 @@ from data_tools.renderer import Renderer
 from data_tools.routing import Routing
 from data_tools.rows import find_files, read_batches
 from data_tools.selfcheck import SelfCheck, self_check
-from data_tools.shards import SUFFIXES
 from data_tools.units import (
     InputFile,
     SourceCount,
@@ -85,14 +83,11 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
             records = _run_units(job, units, progress or (lambda done, total: None))
             check_masks(config, total_counts(records))
             parts = [_part(job, record) for record in records]
-            joined = join(config.output, parts, token_dtype(renderer.vocab_size), pack_settings(config))
+            joined = join(config.output, parts, token_dtype(renderer.vocab_size), PackSettings.of(config))
             manifest = _manifest(config, renderer, key, files, hashes.result(), check, records, joined)
-        publish(config.output, joined, orjson.dumps(manifest.model_dump(mode="json"), option=_JSON) + b"\n")
+        publish(config.output, joined, manifest)
         shutil.rmtree(work)
     return manifest
-
-
-_JSON = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
 
 
 def _content_key(config: PrepareConfig, renderer: Renderer, files: Sequence[InputFile]) -> str:
@@ -227,7 +222,7 @@ def total_counts(records: Sequence[UnitRecord]) -> dict[str, SourceCount]:
 
 
 def check_masks(config: PrepareConfig, counts: Mapping[str, SourceCount], *, at_least: int = 1) -> None:
-    """Stop when a source of `at_least` rows trains none or all of its content tokens and its rule does not allow it."""
+    """Stop when a source of `at_least` rows trains none or all of its content and its rule does not allow it."""
     routing = Routing(config.sources)
     wrong = []
     for source, count in counts.items():
@@ -243,13 +238,6 @@ def check_masks(config: PrepareConfig, counts: Mapping[str, SourceCount], *, at_
             "the loss mask is suspicious\n" + "\n".join(f"  - {w}" for w in wrong),
             fix="correct the source's rule (swap?) under `sources`, or declare it with the field named above",
         )
-
-
-def pack_settings(config: PrepareConfig) -> PackSettings | None:
-    """How the configuration packs, if it does."""
-    if config.sequence_length is None:
-        return None
-    return PackSettings(config.sequence_length, config.seed, config.pack_window, config.max_segments)
 
 
 def _part(job: Job, record: UnitRecord) -> Part:
@@ -320,6 +308,3 @@ def _disk_errors(output: Path) -> Iterator[None]:
             where=str(output),
             fix="free space; the same command resumes, nothing else was changed",
         ) from e
-
-
-__all__ = ["SUFFIXES", "Progress", "check_masks", "pack_settings", "prepare", "total_counts"]

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from common.errors import DataError
 from common.files import fsync_directory, hash_file
+from data_tools.config import PrepareConfig
 from data_tools.indexed import add_suffix, write_index
-from data_tools.manifest import FileFacts, PackFacts
+from data_tools.manifest import FileFacts, Manifest, PackFacts
 from data_tools.packing import Packing, pack
 from data_tools.shards import SUFFIXES, write_pack
 
@@ -50,6 +51,13 @@ class PackSettings:
     seed: int
     window: int
     max_segments: int
+
+    @classmethod
+    def of(cls, config: PrepareConfig) -> PackSettings | None:
+        """How the configuration packs, if it does."""
+        if config.sequence_length is None:
+            return None
+        return cls(config.sequence_length, config.seed, config.pack_window, config.max_segments)
 
 
 @dataclass(frozen=True)
@@ -97,9 +105,9 @@ def join(prefix: Path, parts: Sequence[Part], dtype: np.dtype[Any], settings: Pa
     return Joined(names, len(lengths), int(lengths.sum(dtype=np.int64)), int(lengths.max()), facts, files)
 
 
-def publish(prefix: Path, joined: Joined, manifest: bytes) -> None:
+def publish(prefix: Path, joined: Joined, manifest: Manifest) -> None:
     """Make a joined shard visible in place of an earlier one."""
-    _write(_temporary(prefix, ".manifest.json"), manifest)
+    manifest.write(prefix, path=_temporary(prefix, ".manifest.json"))
     add_suffix(prefix, ".idx").unlink(missing_ok=True)
     for suffix in SUFFIXES:
         if suffix in joined.files or suffix == ".manifest.json":
@@ -169,12 +177,5 @@ def _copy(source: int, target: int, part: Any, out: Any) -> None:
 def _save(path: Path, array: NDArray[Any]) -> None:
     with path.open("wb") as f:
         np.save(f, array)
-        f.flush()
-        os.fsync(f.fileno())
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as f:
-        f.write(data)
         f.flush()
         os.fsync(f.fileno())

@@ -1,8 +1,8 @@
 """Is the fast tokenizer exactly the reference? Asked before every run, and again of a sample of every batch.
 
 The start-up check compares ids on built-in adversarial text and on rows of the input. A start sample cannot hold
-every rare code point, so `GuardedEncoder` re-encodes a few texts of every batch with the reference; a difference raises
-`EncoderMismatch`, and the whole unit of work is done again with the reference (so results never depend on luck).
+every rare code point, so `GuardedEncoder` re-encodes a few texts of every batch with the reference; a difference
+raises `EncoderMismatch`, and the whole unit of work is done again with the reference.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SelfCheck:
 
 
 def self_check(tokenizer: Tokenizer, backend: Backend, samples: Sequence[str], *, strict: bool = False) -> SelfCheck:
-    """Which encoder to use: `auto` takes fastokens if it passes; DataError on a difference when it must not fall back."""
+    """Which encoder to use: `auto` takes fastokens if it passes. DataError when it may not fall back."""
     reference = HFEncoder(tokenizer)
     if backend == "hf":
         return SelfCheck("hf", reference.version, reference.version, 0, None)
