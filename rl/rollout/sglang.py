@@ -195,7 +195,8 @@ class SGLangEngine(StreamedUpdates):
 
     async def update_weights(self, source: Path | Iterable[NamedTensor], version: int) -> None:
         if not isinstance(source, Path):
-            return await self._update_from_stream(source, version)
+            await self._update_from_stream(source, version)
+            return
         found = tensor_shapes(source)
         self._check_shapes(found)
         if missing := sorted(self._shapes.keys() - found.keys()):
@@ -228,11 +229,12 @@ class SGLangEngine(StreamedUpdates):
         if final_version is not None:
             body["weight_version"] = str(final_version)
         self._broken = f"{self.name}: a weight update ended half-way: the engine waits for a whole one"
-        received = asyncio.ensure_future(self._update("/update_weights_from_distributed", body))
-        sent = asyncio.ensure_future(asyncio.to_thread(group.broadcast, [tensor for _, tensor in ordered]))
         try:
             async with asyncio.timeout(self._control_timeout_s):
-                await asyncio.gather(received, sent)
+                await asyncio.gather(
+                    self._update("/update_weights_from_distributed", body),
+                    asyncio.to_thread(group.broadcast, [tensor for _, tensor in ordered]),
+                )
         except (TimeoutError, RuntimeError) as e:
             self._group = None
             raise EngineError(f"{self.name}: weight broadcast failed: {e or 'timed out'}") from e
@@ -288,7 +290,7 @@ class SGLangEngine(StreamedUpdates):
     async def _post(
         self, path: str, body: Mapping[str, Any] | None, timeout_s: float, *, method: str = "POST"
     ) -> Any:
-        """One request, one JSON answer. A 400 whose body says success: false is an answer; other statuses are errors."""
+        """One request, one JSON answer. A 400 that says success: false is an answer; other statuses are errors."""
         try:
             async with asyncio.timeout(timeout_s):
                 response = await self._http().request(method, path, json=body)

@@ -1,4 +1,4 @@
-"""Weights as an HF directory that an engine loads: the `disk` transport and the copy that replaced servers start from.
+"""Weights as an HF directory that an engine loads: the `disk` transport, and the copy that replaced servers load.
 
 Runs on the rank that streams the weights out. Tensors are written as they come, in files of bounded size, so one
 file's worth of memory is enough. The directory appears by one rename; the two newest versions are kept (an engine
@@ -7,6 +7,7 @@ may still be reading the older one).
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,18 @@ from common.files import atomic_directory, write_json
 from rl.rollout.base import NamedTensor, buckets
 
 KEPT_VERSIONS = 2
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def weights_folder(run_dir: Path, purpose: str) -> Path:
+    """A folder for weight versions of this run: in memory-backed /dev/shm where there is one, else in the run folder.
+
+    The name is a function of the run folder's, so a restarted run overwrites what a killed one left.
+    """
+    if SHARED_MEMORY.is_dir():
+        run = hashlib.blake2b(str(run_dir.resolve()).encode(), digest_size=6).hexdigest()
+        return SHARED_MEMORY / f"osim-{run_dir.name}-{run}-{purpose}"
+    return run_dir / "weights" / purpose
 
 
 class CheckpointWriter:

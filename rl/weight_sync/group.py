@@ -2,8 +2,8 @@
 
 Runs on the rank that owns the rollout side. It is no part of the trainer's default group: engines come and go while
 training goes on. The port is the store's own choice, so it cannot be taken. gloo on CPU, NCCL on GPU. The group is
-built as SGLang builds its side (`init_custom_process_group`): a store prefixed by the group's name, then a backend that
-is not registered as a default group.
+built as SGLang builds its side (`init_custom_process_group`): a store prefixed by the group's name, then a backend
+that is not registered as a default group.
 """
 
 from __future__ import annotations

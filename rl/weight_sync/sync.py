@@ -15,11 +15,9 @@ from pathlib import Path
 
 from common.errors import GateError
 from rl.rollout.base import NamedTensor, RolloutEngine
+from rl.rollout.config import Transport, WeightSyncConfig
 from rl.weight_sync.checksum import ChecksumTap, compare
-from rl.weight_sync.config import Transport, WeightSyncConfig
-from rl.weight_sync.disk import CheckpointWriter
-
-SHARED_MEMORY = Path("/dev/shm")
+from rl.weight_sync.disk import CheckpointWriter, weights_folder
 
 
 @dataclass(frozen=True)
@@ -27,60 +25,70 @@ class SyncReport:
     """What one sync did; goes to the run's metrics."""
 
     version: int
-    transport: Transport
     nbytes: int
-    seconds: float
-    verify_seconds: float
+    push_s: float
+    verify_s: float
     checked_tensors: int
     """Tensors whose checksums were compared and equal; 0 when verification is off."""
 
 
+async def push_weights(
+    engine: RolloutEngine,
+    tensors: Iterable[NamedTensor],
+    version: int,
+    *,
+    writer: CheckpointWriter | None = None,
+    verify: bool = True,
+) -> SyncReport:
+    """Bring `engine` to `version`: streamed in its own way (broadcast or in process), or by disk where a writer is given.
+
+    Raises EngineError, or GateError when the checksums differ afterwards.
+    """
+    started = time.monotonic()
+    tap = ChecksumTap(engine.checksum_layout)
+    stream = tap.through(tensors)
+    if writer is None:
+        await engine.update_weights(stream, version)
+    else:
+        await engine.update_weights(writer.write(stream, version), version)
+    pushed = time.monotonic()
+    checked = await _verify(engine, tap, version) if verify else 0
+    return SyncReport(version, tap.bytes_passed, pushed - started, time.monotonic() - pushed, checked)
+
+
+async def _verify(engine: RolloutEngine, tap: ChecksumTap, version: int) -> int:
+    comparison = compare(tap.checksums, await engine.checksums())
+    if not comparison.equal:
+        raise GateError(
+            f"after weight version {version} the engine does not hold the trainer's weights: {comparison}",
+            where=engine.name,
+            fix="restart the run from its last checkpoint; if it happens again, try the disk transport",
+        )
+    return comparison.compared
+
+
 class WeightSync:
-    """Pushes weight versions into one engine (or pool). `base` is an HF directory of the same architecture."""
+    """`push_weights` as configured. `base` is an HF directory of the same architecture (config and tokenizer)."""
 
     def __init__(self, engine: RolloutEngine, base: Path, run_dir: Path, config: WeightSyncConfig) -> None:
-        self._engine, self._config = engine, config
+        self._engine, self._verify = engine, config.verify
         self.transport = _resolve(config.transport, engine)
-        self._writer = CheckpointWriter(_directory(config, run_dir), base, shard_bytes=config.shard_mib << 20)
-        self._checkpoint: Path | None = None
-
-    async def push(self, tensors: Iterable[NamedTensor], version: int) -> SyncReport:
-        """Bring the engine to `version`. Raises EngineError, or GateError when the checksums differ."""
-        started = time.monotonic()
-        tap = ChecksumTap(self._engine.checksum_layout)
-        stream: Iterable[NamedTensor] = tap.through(tensors)
-        if self.transport == "disk":
-            self._checkpoint = self._writer.write(stream, version)
-            await self._engine.update_weights(self._checkpoint, version)
-        else:
-            if self.transport == "distributed" and self._config.keep_recovery_copy:
-                stream = self._writer.tee(stream, version)
-                self._checkpoint = self._writer.path(version)
-            await self._engine.update_weights(stream, version)
-        pushed = time.monotonic()
-        checked = await self._verify(tap, version) if self._config.verify else 0
-        return SyncReport(
-            version, self.transport, tap.bytes_passed, pushed - started, time.monotonic() - pushed, checked
+        self._writer = (
+            CheckpointWriter(
+                config.directory or weights_folder(run_dir, "sync"), base, shard_bytes=config.shard_mib << 20
+            )
+            if self.transport == "disk"
+            else None
         )
 
-    async def _verify(self, tap: ChecksumTap, version: int) -> int:
-        comparison = compare(tap.checksums, await self._engine.checksums())
-        if not comparison.equal:
-            raise GateError(
-                f"after weight version {version} the engine does not hold the trainer's weights: {comparison}",
-                where=self._engine.name,
-                fix="restart the run from its last checkpoint; if it happens again, try weight_sync.transport=disk",
-            )
-        return comparison.compared
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """HF directory of the last pushed version, where one was written: what a replaced server loads."""
-        return self._checkpoint
+    async def push(self, tensors: Iterable[NamedTensor], version: int) -> SyncReport:
+        """See `push_weights`."""
+        return await push_weights(self._engine, tensors, version, writer=self._writer, verify=self._verify)
 
     def close(self) -> None:
         """Remove the written versions."""
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
 
 def drain(tensors: Iterable[NamedTensor]) -> None:
@@ -90,15 +98,6 @@ def drain(tensors: Iterable[NamedTensor]) -> None:
 
 
 def _resolve(transport: Transport, engine: RolloutEngine) -> Transport:
-    if transport != "auto":
-        return transport
-    return "tensor" if engine.checksum_layout == "hf" else "distributed"
-
-
-def _directory(config: WeightSyncConfig, run_dir: Path) -> Path:
-    if config.directory is not None:
-        return config.directory
-    if SHARED_MEMORY.is_dir():
-        # One folder per run: its name is a function of the run's, so a restarted run cleans up after itself.
-        return SHARED_MEMORY / f"osim{str(run_dir.resolve()).replace('/', '-')}"
-    return run_dir / "weights"
+    """`tensor` and `distributed` are the two engines' own ways to take a stream."""
+    own: Transport = "tensor" if engine.checksum_layout == "hf" else "distributed"
+    return own if transport == "auto" else transport

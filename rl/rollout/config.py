@@ -1,0 +1,73 @@
+"""Configuration of the rollout service and of weight synchronisation. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from common.config import Config
+
+EngineKind = Literal["auto", "sglang", "embedded"]
+Transport = Literal["auto", "disk", "distributed", "tensor"]
+
+
+class RolloutConfig(Config):
+    """Which engines draw the tokens, and what each SGLang server may use."""
+
+    kind: EngineKind = "auto"
+    """sglang: server processes (make sglang); embedded: transformers in this process; auto: sglang where it is."""
+    urls: tuple[str, ...] = ()
+    """SGLang servers that already run, e.g. http://node7:30000; then none are started."""
+    servers: int = Field(default=1, ge=1)
+    """SGLang servers to start and supervise."""
+    port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of the first server, the others follow; None takes free ones."""
+    host: str = "127.0.0.1"
+    python: Path | None = None
+    """Interpreter of the SGLang environment; default .venv-sglang/bin/python beside the source."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: the checkpoint's."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs per server."""
+    max_context: int = Field(default=2048, ge=16)
+    max_running_requests: int = Field(default=32, ge=1)
+    max_total_tokens: int = Field(default=32768, ge=1024)
+    """KV cache of one server, in tokens."""
+    mem_fraction: float = Field(default=0.8, gt=0, lt=1)
+    """Share of a GPU's memory for weights and KV cache."""
+    deterministic: bool = False
+    """SGLang's deterministic inference (GPU only): reproducible tokens, slower."""
+    extra_flags: tuple[str, ...] = ()
+    """More flags of SGLang's own."""
+    start_timeout_s: float = Field(default=300.0, gt=0)
+    """Longest wait for a server's first answer."""
+    generate_timeout_s: float = Field(default=600.0, gt=0)
+    """Longest wait for one completion."""
+    control_timeout_s: float = Field(default=120.0, gt=0)
+    """Longest wait for a weight update, a pause, a flush."""
+    probe_interval_s: float = Field(default=10.0, gt=0)
+    """How often a server is asked whether it lives; three misses in a row replace it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RolloutConfig:
+        if self.urls and self.kind == "embedded":
+            raise ValueError("urls name SGLang servers: kind embedded contradicts them")
+        if self.deterministic and self.device == "cpu":
+            raise ValueError("SGLang has no deterministic inference on a CPU: use kind embedded")
+        return self
+
+
+class WeightSyncConfig(Config):
+    """How new weights reach the rollout engines after each training step."""
+
+    transport: Transport = "auto"
+    """disk: an HF directory; distributed: broadcast over gloo or NCCL; tensor: in process. auto: by engine."""
+    directory: Path | None = None
+    """Where `disk` writes; default: memory-backed /dev/shm, else the run folder."""
+    verify: bool = True
+    """Compare checksums of engine and trainer after each sync; a difference stops the run (exit 3)."""
+    shard_mib: int = Field(default=1024, ge=1)
+    """Largest safetensors file that `disk` writes."""

@@ -1,0 +1,185 @@
+"""One SGLang server process: start, wait until it answers, stop. `pool` supervises several.
+
+Runs on the rank that owns the rollout side. The server is a session leader of its own: its group is ours to kill, and
+nothing else is. It dies with this process (sglang_cpu/launch.py watches its parent). Its pid and log lie in `log_dir`.
+A port that is taken is a UsageError before anything starts; a server that ends or stays silent past the deadline is an
+EngineError with the last lines of its log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+
+from common.errors import UsageError
+from common.files import write_json
+from envs.engine import EngineError
+from rl.rollout.checkpoint import read_config
+from rl.rollout.config import RolloutConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHER = Path(__file__).resolve().parent / "sglang_cpu" / "launch.py"
+STOP_GRACE_S = 15.0
+POLL_S = 0.25
+HEALTH_TIMEOUT_S = 30.0
+LOG_TAIL_BYTES = 4000
+TRAINER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def default_python() -> Path:
+    """The interpreter that `make sglang` builds."""
+    return ROOT / ".venv-sglang" / "bin" / "python"
+
+
+class SGLangServer:
+    """A server of `model` on a port of its own. `index` names its log and pid file."""
+
+    def __init__(self, model: Path, config: RolloutConfig, log_dir: Path, *, index: int = 0) -> None:
+        self.model, self.config, self.index = model, config, index
+        self.log = log_dir / f"sglang-{index}.log"
+        self._pid_file = log_dir / f"sglang-{index}.pid.json"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.config.host}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, version: int = 0) -> None:
+        """Start the process. Raises UsageError for a taken port, a missing environment or model."""
+        python = self.config.python or default_python()
+        if not python.exists():
+            raise UsageError("the SGLang environment does not exist", where=str(python), fix="run: make sglang")
+        read_config(self.model)
+        self.port = _port(self.config.host, self.config.port, self.index)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
+        command = [str(python), str(LAUNCHER), str(os.getpid()), *self._flags(version)]
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=self._environment(),
+                start_new_session=True,
+            )
+        write_json(self._pid_file, {"pid": self._process.pid, "url": self.url, "started": time.time()})
+
+    async def wait_ready(self) -> None:
+        """Until the server has generated a token. Raises EngineError when it ends first or the deadline passes."""
+        deadline = time.monotonic() + self.config.start_timeout_s
+        async with httpx.AsyncClient(base_url=self.url, timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
+            while time.monotonic() < deadline:
+                if not self.alive:
+                    raise EngineError(
+                        f"the SGLang server ended while starting; {self.log} ends with\n{self.log_tail()}"
+                    )
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await client.get("/health")).status_code == 200:
+                        return
+                await asyncio.sleep(POLL_S)
+        raise EngineError(
+            f"the SGLang server did not answer within {self.config.start_timeout_s:g} s; {self.log} ends with\n"
+            f"{self.log_tail()}"
+        )
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL to its group for what has not ended within the grace. Idempotent."""
+        if self.alive:
+            self._process.terminate()  # type: ignore[union-attr]
+            deadline = time.monotonic() + STOP_GRACE_S
+            while self.alive and time.monotonic() < deadline:
+                await asyncio.sleep(POLL_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to the server's own group. Idempotent."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+        self._pid_file.unlink(missing_ok=True)
+
+    def log_tail(self) -> str:
+        """The last lines that this start of the server has logged."""
+        with self.log.open("rb") as f:
+            size = f.seek(0, os.SEEK_END)
+            f.seek(max(self._log_start, size - LOG_TAIL_BYTES))
+            return f.read().decode(errors="replace")
+
+    def _flags(self, version: int) -> list[str]:
+        config = self.config
+        flags = {
+            "--model-path": str(self.model.resolve()),
+            "--host": config.host,
+            "--port": str(self.port),
+            "--dtype": config.dtype,
+            "--tp-size": str(config.tensor_parallel),
+            "--context-length": str(config.max_context),
+            "--max-running-requests": str(config.max_running_requests),
+            "--max-total-tokens": str(config.max_total_tokens),
+            "--weight-version": str(version),
+        }
+        switches = ["--skip-server-warmup"]
+        if self._on_cpu:
+            # torch_native is the one attention that runs without kernels; an idle scheduler would spin a core.
+            flags |= {"--device": "cpu", "--attention-backend": "torch_native", "--mem-fraction-static": "0.3"}
+            switches += ["--disable-overlap-schedule", "--disable-cuda-graph", "--sleep-on-idle"]
+        else:
+            flags |= {
+                "--mem-fraction-static": str(config.mem_fraction),
+                "--base-gpu-id": str(self.index * config.tensor_parallel),
+            }
+        if config.deterministic:
+            switches.append("--enable-deterministic-inference")
+        return [part for pair in flags.items() for part in pair] + switches + list(config.extra_flags)
+
+    def _environment(self) -> dict[str, str]:
+        """Ours without the trainer's rendezvous, with what SGLang reads from nowhere else."""
+        environment = {k: v for k, v in os.environ.items() if k not in TRAINER_VARIABLES}
+        environment |= {"HF_HUB_OFFLINE": "1", "SGLANG_CUDA_COREDUMP_BEFORE_CRASH_WAIT_SECS": "0"}
+        if self._on_cpu:
+            environment |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1"}
+        return environment
+
+    @property
+    def _on_cpu(self) -> bool:
+        if self.config.device != "auto":
+            return self.config.device == "cpu"
+        import torch
+
+        return not torch.cuda.is_available()
+
+
+def _port(host: str, first: int | None, index: int) -> int:
+    """The configured port if it is free, else a free one when none is configured."""
+    port = 0 if first is None else first + index
+    with socket.socket() as probe:
+        # A port in TIME_WAIT after a replaced server is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as e:
+            raise UsageError(
+                f"port {port} is taken ({e.strerror})", where=host, fix="free it, or configure another port"
+            ) from None
+        return int(probe.getsockname()[1])
