@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from common.config import Config
 from megatron_osim.config import CheckpointConfig, OptimizerConfig, ParallelConfig
 from rl.algorithms import AlgorithmConfig, GRPOConfig
+from rl.weight_sync.config import WeightSyncConfig
 
 
 class TaskConfig(Config):
@@ -102,8 +103,7 @@ class RLConfig(Config):
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
     engine: EngineConfig = EngineConfig()
-    sync: Literal["disk", "distributed", "tensor"] = "tensor"
-    """How new weights reach the engine."""
+    weight_sync: WeightSyncConfig = WeightSyncConfig()
     gates: GateConfig = GateConfig()
     parallel: ParallelConfig = ParallelConfig()
     optimizer: OptimizerConfig = OptimizerConfig(lr=5e-6, schedule="constant")

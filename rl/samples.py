@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from envs.types import Episode, Score, Seat, SeatTrace
 Ids = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+TeacherWeights = Literal["current", "average", "external"]
+Context = Literal["plain", "feedback"]
+"""The prompt a sample is trained under: the task's own, or the one with verbal feedback in it."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class TrainSample:
     prompt_id: str
     seat: Seat
     version: int
+    context: Context = "plain"
     rollout_logprobs: Floats | None = None
     advantage: Floats | None = None
     surrogate: Surrogate = Surrogate()
@@ -103,6 +108,8 @@ class TrainSample:
     reverse_kl: Floats | None = None
     teacher_prefix: Ids | None = None
     """The teacher sees these ids in place of ids[:prompt_len]."""
+    teacher: TeacherWeights = "current"
+    """Which of the actor's weights grade it; `external` ones are filled in before the actor sees the sample."""
     teacher_logprobs: Floats | None = None
     """Filled by the actor or by an external teacher, before training, where `teacher_prefix` is set."""
     old_logprobs: Floats | None = None
@@ -173,7 +180,7 @@ def _arrays(trace: SeatTrace) -> tuple[Ids, Mask, Floats, int]:
     return ids[:end], trainable[:end], logprobs[:end], min(versions)
 
 
-def sample_of(rollout: Rollout) -> TrainSample:
+def sample_of(rollout: Rollout, context: Context = "plain") -> TrainSample:
     """A sample with no weights yet, in the context that the engine saw."""
     return TrainSample(
         ids=rollout.ids,
@@ -182,6 +189,7 @@ def sample_of(rollout: Rollout) -> TrainSample:
         prompt_id=rollout.prompt_id,
         seat=rollout.seat,
         version=rollout.version,
+        context=context,
         rollout_logprobs=rollout.logprobs,
     )
 
@@ -211,6 +219,7 @@ def weigh(
     reverse_kl: float | None = None,
     surrogate: Surrogate | None = None,
     teacher_prefix: Ids | None = None,
+    teacher: TeacherWeights = "current",
 ) -> TrainSample:
     """Spread scalar weights over the trainable tokens of a sample."""
     changes: Mapping[str, Floats | None] = {
@@ -222,5 +231,6 @@ def weigh(
         sample,
         surrogate=surrogate or sample.surrogate,
         teacher_prefix=teacher_prefix,
+        teacher=teacher,
         **changes,  # type: ignore[arg-type]
     )

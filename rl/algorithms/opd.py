@@ -19,7 +19,9 @@ from pydantic import Field, model_validator
 
 from common.config import Config
 from rl.algorithms.base import GroupCounts, Needs, State, Weighed, group, group_advantages
-from rl.samples import Attempt, Ids, Surrogate, TrainSample, sample_of, weigh
+from rl.samples import Attempt, Ids, Surrogate, TeacherWeights, TrainSample, sample_of, weigh
+
+TEACHER_WEIGHTS: dict[str, TeacherWeights] = {"self": "current", "ema": "average", "external": "external"}
 
 
 class OPDConfig(Config):
@@ -78,6 +80,7 @@ class OPD:
                         reverse_kl=self.config.kl_weight,
                         surrogate=self.surrogate,
                         teacher_prefix=self._teacher_prefix(a),
+                        teacher=TEACHER_WEIGHTS[self.config.teacher],
                     )
                 )
         return Weighed(tuple(samples), counts)

@@ -41,8 +41,6 @@ class VerbalFeedbackConfig(Config):
     clip_low: float = Field(default=0.2, gt=0)
     clip_high: float = Field(default=0.28, gt=0)
     dual_clip: float | None = Field(default=10.0, gt=1)
-    refine_below: float = 1.0
-    """Drafts that score this much or more get no second try."""
     feedback_loss_weight: float = Field(default=1.0, ge=0)
     kl_weight: float = Field(default=1.0, gt=0)
     """Weight of the reverse KL (objective sdpo)."""
@@ -69,8 +67,8 @@ class VerbalFeedback:
             pairs = [(a.draft, a.refined, a.plain_prefix) for a in drafts]
             refined = [(d, y, x) for d, y, x in pairs if y is not None and y.scored and x is not None]
             rewards = [*(a.draft.score for a in drafts), *(y.score for _, y, _ in refined)]
-            wanted = sum(a.draft.score < self.config.refine_below for a in drafts)
-            counts += tally(rewards, no_teacher=max(0, wanted - len(refined)))
+            imperfect = sum(a.draft.score < 1.0 for a in drafts)
+            counts += tally(rewards, no_teacher=max(0, imperfect - len(refined)))
             samples += objective(drafts, refined, group_advantages(rewards) if has_variance(rewards) else [])
         return Weighed(tuple(samples), counts)
 
@@ -84,7 +82,8 @@ class VerbalFeedback:
         if objective == "ditto" and weight and has_variance(own):
             advantages = group_advantages(own)
             found += [
-                self._policy(sample_of(y), weight * A) for (_, y, _), A in zip(refined, advantages, strict=True)
+                self._policy(sample_of(y, "feedback"), weight * A)
+                for (_, y, _), A in zip(refined, advantages, strict=True)
             ]
         return found
 

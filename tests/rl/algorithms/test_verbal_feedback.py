@@ -69,7 +69,7 @@ def test_a_failed_refinement_leaves_the_drafts_a_plain_group() -> None:
     assert weights(algorithm.weigh(failed).samples) == weights(algorithm.weigh(plain).samples)
 
 
-def test_drafts_below_the_threshold_without_feedback_are_counted() -> None:
+def test_imperfect_drafts_without_feedback_are_counted() -> None:
     weighed = build_algorithm(VerbalFeedbackConfig()).weigh([*drafts({"p": [0.0, 1.0]}), refined("q", 0, 0.0, 1.0)])
     assert weighed.counts.no_teacher == 1
 

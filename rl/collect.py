@@ -1,0 +1,323 @@
+"""The rollout side of a step, on rank 0: draw prompts, play episodes, weigh them into training samples.
+
+Every finished episode is in the ledger before anything is trained on it, so a resumed run gets it back instead of
+playing it again. Episodes that failed are recorded only once the step's failure share has passed its gate: until
+then a repaired judge or engine may play them again. Each episode's seed comes from its coordinates; nothing depends
+on the order in which episodes end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, TypeVar
+
+import numpy as np
+
+from common.errors import GateError
+from data_tools.renderer import Renderer
+from envs.engine import Engine, EngineError, Sampling
+from envs.env import Env
+from envs.judges.base import Judge
+from envs.ledger import Consumed, EpisodeKey, Ledger
+from envs.play import episode_seed, play
+from envs.players.engine import EnginePlayer
+from envs.registry import TaskSpec
+from envs.tokens import prompt_with
+from envs.types import Episode, Limits, Row, Seat, Unscored
+from rl.algorithms.base import Algorithm, GroupCounts
+from rl.config import RLConfig, TaskConfig
+from rl.gates import check_failures
+from rl.prompts import PromptStream
+from rl.samples import Attempt, Rollout, TrainSample, rollouts_of, sample_of
+
+T = TypeVar("T")
+STOP_POLL_S = 0.2
+PROBES = 4
+"""Sequences whose log-probs are compared when a step trains on nothing the engine saw, and after the last sync."""
+
+
+@dataclass(frozen=True)
+class LearnedTask:
+    """A task of the mixture, ready to play."""
+
+    config: TaskConfig
+    spec: TaskSpec
+    env: Env[Any]
+    seats: tuple[Seat, ...]
+    limits: Limits
+    algorithm: Algorithm
+    teacher: Engine | None = None
+    """External teacher of on-policy distillation."""
+
+
+@dataclass(frozen=True)
+class TaskEpisodes:
+    """What one task played in a step: drafts, and refinements under feedback (None where there are none)."""
+
+    task: LearnedTask
+    played: tuple[tuple[EpisodeKey, Episode, EpisodeKey | None, Episode | None], ...]
+
+    @property
+    def drafts(self) -> list[Episode]:
+        return [draft for _, draft, _, _ in self.played]
+
+    @property
+    def refinements(self) -> list[Episode]:
+        return [again for _, _, _, again in self.played if again is not None]
+
+
+@dataclass(frozen=True)
+class Experience:
+    """One step's data, broadcast to every rank."""
+
+    step: int
+    samples: tuple[TrainSample, ...]
+    probes: tuple[TrainSample, ...]
+    """A few rollouts as the engine saw them, for the log-prob gate."""
+
+    @property
+    def batch(self) -> tuple[TrainSample, ...]:
+        """The samples, then the probes where no sample has log-probs of the engine to compare."""
+        comparable = any(s.rollout_logprobs is not None for s in self.samples)
+        return self.samples if comparable else self.samples + self.probes
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What rank 0 keeps of a step beside the experience."""
+
+    experience: Experience
+    episodes: tuple[TaskEpisodes, ...]
+    counts: GroupCounts
+
+
+class StopRequested(Exception):
+    """The run was asked to stop while rollouts were being collected; finished ones are in the ledger."""
+
+
+class Collector:
+    """Plays and weighs. Owns the algorithms' state."""
+
+    def __init__(
+        self,
+        config: RLConfig,
+        tasks: Sequence[LearnedTask],
+        prompts: PromptStream,
+        engine: Engine,
+        renderer: Renderer,
+        ledger: Ledger,
+        judge: Judge | None = None,
+    ) -> None:
+        self.config, self.ledger = config, ledger
+        self._tasks = {t.config.task: t for t in tasks}
+        self._prompts, self._engine, self._renderer, self._judge = prompts, engine, renderer, judge
+        s = config.sampling
+        self._player = EnginePlayer(engine, renderer, Sampling(s.max_tokens, s.temperature, s.top_p, s.top_k))
+        self._slots = asyncio.Semaphore(config.engine.max_concurrent_episodes)
+
+    @property
+    def state(self) -> dict[str, dict[str, float]]:
+        """State of every task's algorithm, for the checkpoint."""
+        return {name: dict(task.algorithm.state) for name, task in self._tasks.items()}
+
+    def restore(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Take up what `state` gave."""
+        for name, values in state.items():
+            self._tasks[name].algorithm.state = dict(values)
+
+    async def collect(self, step: int, stop: Callable[[], bool] = lambda: False) -> Collected:
+        """All of one step. Raises GateError (too many failures, deadline) and StopRequested."""
+        recorded = {r.key: r.episode for r in self.ledger.episodes(step=step)}
+        drawn = sorted(self._prompts.draw(step), key=lambda d: (d[0], d[1].prompt_id))
+        jobs = [
+            self._attempt(self._tasks[task], row, EpisodeKey("rollout", step, row.prompt_id, sample), recorded)
+            for (task, _), drawn_here in groupby(drawn, key=lambda d: (d[0], d[1].prompt_id))
+            for rows in [[row for _, row in drawn_here]]
+            # A prompt drawn twice in one step (at the end of an epoch) makes one larger group.
+            for sample, row in enumerate(rows * self.config.samples_of(self._tasks[task].config))
+        ]
+        played = await _all_or_stop(jobs, stop, self.config.timeout_s, where=f"step {step}: rollouts")
+        episodes = tuple(
+            TaskEpisodes(task, tuple(p for p in played if p[1].row.task == task.spec.name))
+            for task in self._tasks.values()
+        )
+        self._check_and_record_failures(episodes, step)
+        return await self._weigh(step, episodes)
+
+    def consume(self, collected: Collected) -> None:
+        """Record what the step was trained on."""
+        keys = {episode_id(k): k for t in collected.episodes for p in t.played for k in (p[0], p[2]) if k is not None}
+        uses = [
+            Consumed(collected.experience.step, keys[s.episode_id], s.seat, s.context, component, value)
+            for s in collected.experience.samples
+            for component, value in _components(s)
+        ]
+        self.ledger.put_consumed(uses)
+
+    async def _attempt(
+        self, task: LearnedTask, row: Row, key: EpisodeKey, recorded: Mapping[EpisodeKey, Episode]
+    ) -> tuple[EpisodeKey, Episode, EpisodeKey | None, Episode | None]:
+        """A draft and, where the algorithm wants it and there is feedback, its refinement."""
+        wants = task.algorithm.needs == "feedback"
+        draft = recorded.get(key) or await self._play(task, row, key, want_feedback=wants)
+        hints = {seat: f.text for seat, f in draft.feedback.items()} if wants else {}
+        if not hints:
+            return key, draft, None, None
+        again_key = replace(key, phase="refined")
+        again = recorded.get(again_key) or await self._play(task, row, again_key, hints=hints)
+        return key, draft, again_key, again
+
+    async def _play(
+        self,
+        task: LearnedTask,
+        row: Row,
+        key: EpisodeKey,
+        *,
+        want_feedback: bool = False,
+        hints: Mapping[Seat, str] | None = None,
+    ) -> Episode:
+        async with self._slots:
+            episode = await play(
+                task.env,
+                row,
+                dict.fromkeys(task.env.seats, self._player),
+                judge=self._judge,
+                learnable=task.seats,
+                seed=episode_seed(self.config.seed, key.step, row, key.sample, phase=key.phase),
+                setting_seed=self.config.seed,
+                limits=task.limits,
+                feedback_text=hints,
+                want_feedback=want_feedback,
+                scorer=task.config.profile,
+            )
+        if not _failures(episode):
+            self.ledger.put_episode(key, episode)
+        return episode
+
+    def _check_and_record_failures(self, episodes: Sequence[TaskEpisodes], step: int) -> None:
+        every = [(k, e) for t in episodes for p in t.played for k, e in ((p[0], p[1]), (p[2], p[3])) if k and e]
+        failed = [(k, e) for k, e in every if _failures(e)]
+        check_failures(
+            [_failures(e)[0] for _, e in failed], len(every), self.config.gates, where=f"step {step}: rollouts"
+        )
+        for key, episode in failed:
+            self.ledger.put_episode(key, episode)
+        self.ledger.flush()
+
+    async def _weigh(self, step: int, episodes: Sequence[TaskEpisodes]) -> Collected:
+        samples: list[TrainSample] = []
+        probes: list[TrainSample] = []
+        counts = GroupCounts()
+        for one in episodes:
+            attempts = [a for p in one.played for a in self._attempts(one.task, *p)]
+            weighed = one.task.algorithm.weigh(attempts)
+            counts += weighed.counts
+            samples += await self._graded_by_external(one.task, weighed.samples)
+            probes += [sample_of(a.draft) for a in attempts]
+        return Collected(Experience(step, tuple(samples), tuple(probes[:PROBES])), tuple(episodes), counts)
+
+    def _attempts(
+        self,
+        task: LearnedTask,
+        key: EpisodeKey,
+        draft: Episode,
+        again_key: EpisodeKey | None,
+        again: Episode | None,
+    ) -> list[Attempt]:
+        def rollouts(key: EpisodeKey, episode: Episode) -> dict[Seat, Rollout]:
+            return rollouts_of(episode, prompt_id=key.prompt_id, episode_id=episode_id(key))
+
+        refined = rollouts(again_key, again) if again_key and again else {}
+        attempts = []
+        for seat, rollout in rollouts(key, draft).items():
+            hint = self._teacher_text(task, draft, seat)
+            plain = again.traces[seat].plain_prompt if again and seat in refined else None
+            attempts.append(
+                Attempt(
+                    rollout,
+                    teacher_prefix=_ids(prompt_with(self._renderer, draft.first_view(seat), hint)) if hint else None,
+                    refined=refined.get(seat),
+                    plain_prefix=_ids(plain) if plain is not None else None,
+                )
+            )
+        return attempts
+
+    def _teacher_text(self, task: LearnedTask, draft: Episode, seat: Seat) -> str | None:
+        if task.algorithm.needs == "privileged":
+            return task.env.privileged(draft.row, seat)
+        if task.algorithm.needs == "feedback" and seat in draft.feedback:
+            return draft.feedback[seat].text
+        return None
+
+    async def _graded_by_external(self, task: LearnedTask, samples: Sequence[TrainSample]) -> list[TrainSample]:
+        if task.teacher is None:
+            return list(samples)
+        teacher = task.teacher
+
+        async def grade(sample: TrainSample) -> TrainSample:
+            seen = sample.teacher_sequence()
+            async with self._slots:
+                tail = await teacher.score(tuple(seen.ids.tolist()), seen.prompt_len)
+            return sample.with_teacher(np.array([0.0] * seen.prompt_len + list(tail), np.float32))
+
+        try:
+            return list(await asyncio.gather(*(grade(s) for s in samples)))
+        except EngineError as e:
+            raise GateError(
+                f"the external teacher failed: {e}",
+                where=f"task {task.config.task}",
+                fix="check algorithm.external_model, then run again: no episode is played twice",
+            ) from e
+
+
+def episode_id(key: EpisodeKey) -> str:
+    """A key as text whose order is the order of samples."""
+    return f"{key.phase}/{key.step}/{key.prompt_id}/{key.sample:05d}"
+
+
+def _ids(ids: Sequence[int]) -> np.ndarray:
+    return np.asarray(ids, np.int32)
+
+
+def _failures(episode: Episode) -> list[Unscored]:
+    return [o for o in episode.outcomes.values() if isinstance(o, Unscored)]
+
+
+def _components(sample: TrainSample) -> list[tuple[str, float]]:
+    """(name, weight on the last token) of the loss components of a sample."""
+    named = (
+        ("policy_gradient", sample.advantage),
+        ("cross_entropy", sample.cross_entropy),
+        ("reverse_kl", sample.reverse_kl),
+    )
+    return [(name, float(weights[-1])) for name, weights in named if weights is not None]
+
+
+async def _all_or_stop(
+    jobs: Sequence[Awaitable[T]], stop: Callable[[], bool], timeout_s: float, *, where: str
+) -> list[T]:
+    """Results in order. The first error, a stop request or the deadline cancels what is still running."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    try:
+        pending = set(tasks)
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=STOP_POLL_S, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+            if pending and stop():
+                raise StopRequested
+            if pending and asyncio.get_running_loop().time() > deadline:
+                raise GateError(
+                    f"{len(pending)} of {len(tasks)} attempts did not end within {timeout_s} s",
+                    where=where,
+                    fix="look at the engine and the judge, raise timeout_s, or lower the limits of the task",
+                )
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

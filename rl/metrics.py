@@ -1,0 +1,100 @@
+"""One step's numbers for metrics.jsonl. Pure; every key but `seconds/…` is the same after a resume.
+
+A mean over rollouts always has its n and its coverage (scored share) beside it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from envs.types import Episode, Score
+from rl.actor.actor import Update
+from rl.collect import Collected, TaskEpisodes
+from rl.gates import LogprobGap
+from rl.samples import TrainSample
+
+Metrics = dict[str, float | int]
+
+
+class Clock:
+    """Where a step's time went."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the block's duration to `name`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+
+def step_metrics(collected: Collected, gap: LogprobGap, update: Update, clock: Clock) -> Metrics:
+    """Flat, `group/name`."""
+    out: Metrics = {}
+    for one in collected.episodes:
+        out |= _task(one, prefix="" if len(collected.episodes) == 1 else f"{one.task.config.task}/")
+    if len(collected.episodes) > 1:
+        out |= _rewards([e for t in collected.episodes for e in t.drafts], "reward")
+    out |= {f"groups/{name}": value for name, value in asdict(collected.counts).items()}
+    out |= {f"gap/{name}": value for name, value in asdict(gap).items()}
+    out |= {f"train/{name}": value for name, value in update.means.items()}
+    out |= {
+        "train/loss": update.loss,
+        "train/grad_norm": update.grad_norm,
+        "train/lr": update.lr,
+        "train/optimizer_steps": update.optimizer_steps,
+        "train/samples": len(collected.experience.samples),
+        "train/tokens": update.trained_tokens,
+        "train/useful_share": useful_share(collected),
+    }
+    return out | {f"seconds/{name}": value for name, value in clock.seconds.items()}
+
+
+def useful_share(collected: Collected) -> float:
+    """Sampled tokens of learnable seats that a loss component weighs, over all of them."""
+    useful = {s.episode_id + s.seat: s.trained_tokens for s in collected.experience.samples if has_weight(s)}
+    sampled = sum(_sampled(e) for t in collected.episodes for e in (*t.drafts, *t.refinements))
+    return sum(useful.values()) / sampled if sampled else 0.0
+
+
+def has_weight(sample: TrainSample) -> bool:
+    """Whether any loss component weighs this sample."""
+    return any(w is not None and w.any() for w in (sample.advantage, sample.cross_entropy, sample.reverse_kl))
+
+
+def _task(one: TaskEpisodes, prefix: str) -> Metrics:
+    out = _rewards(one.drafts, prefix + "reward", one.task.seats)
+    if one.refinements:
+        out |= _rewards(one.refinements, prefix + "refined_reward", one.task.seats)
+    lengths = [e.traces[seat].sampled for e in one.drafts for seat in one.task.seats if seat in e.traces]
+    out[prefix + "length/mean"] = _mean(lengths)
+    out[prefix + "length/max"] = max(lengths, default=0)
+    out[prefix + "turns/mean"] = _mean([e.turns for e in one.drafts])
+    return out
+
+
+def _rewards(episodes: Sequence[Episode], name: str, seats: Sequence[str] | None = None) -> Metrics:
+    outcomes = [o for e in episodes for seat, o in e.outcomes.items() if seats is None or seat in seats]
+    scores = [o for o in outcomes if isinstance(o, Score)]
+    return {
+        f"{name}/mean": _mean([s.value for s in scores]),
+        f"{name}/n": len(scores),
+        f"{name}/coverage": len(scores) / len(outcomes) if outcomes else 0.0,
+        f"{name}/format_error_share": _mean([float(s.format_error) for s in scores]),
+    }
+
+
+def _sampled(episode: Episode) -> int:
+    return sum(t.sampled for t in episode.traces.values() if t.learnable)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan

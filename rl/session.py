@@ -1,0 +1,176 @@
+"""The state of a run that the loop works on: actor, checkpoints, and on rank 0 the rollout side.
+
+Every rank has one; all methods are collective unless they say otherwise. Opening loads the newest whole checkpoint of
+the run folder, or the weights of the configured model; closing ends engines and writes what is in flight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from common.run_folder import RunFolder
+from megatron_osim.checkpoint import Checkpoint, Checkpointer
+from megatron_osim.config import ArchitectureConfig
+from megatron_osim.convert import export_hf, load_hf
+from megatron_osim.layout import check_layout
+from megatron_osim.model import build_model
+from megatron_osim.runtime import Ranks
+from megatron_osim.trainer import build_trainer
+from rl.actor.actor import Actor, Update
+from rl.collect import Collected, Experience
+from rl.config import RLConfig
+from rl.gates import LogprobGap, check_gap, measure_gap
+from rl.generation import Generation
+from rl.metrics import Clock, step_metrics
+from rl.samples import TrainSample
+from rl.spmd import StopRequest, from_first
+from rl.weight_sync.sync import SyncReport, drain
+
+
+class Session:
+    """See the module's docstring. `step` is the number of finished steps, `collected` rank 0's data of this one."""
+
+    def __init__(self, config: RLConfig, run: RunFolder, ranks: Ranks) -> None:
+        self.config, self.run, self.ranks = config, run, ranks
+        self.stop = StopRequest(run.path)
+        self.step = 0
+        self.collected: Collected | None = None
+        self._probes: tuple[TrainSample, ...] = ()
+        self.actor = _build_actor(config, ranks)
+        self._checkpointer = Checkpointer(self.actor.trainer, run.checkpoints, config.checkpoint)
+        self._saved_step = -1
+        resumed = self._checkpointer.load_latest()
+        self.generation: Generation | None = None
+        self._open_generation()
+        self._resume(resumed)
+
+    def collect(self) -> Experience | None:
+        """This step's training data, or None when the run is to stop."""
+        if self.stop.anywhere():
+            return None
+        generation, step = self.generation, self.step
+
+        def make() -> Experience | None:
+            assert generation is not None
+            self.collected = generation.collect(step, lambda: self.stop.here)
+            return self.collected.experience if self.collected else None
+
+        experience = from_first(self.ranks, make)
+        self._probes = experience.probes if experience else self._probes
+        return experience
+
+    def sync(self) -> None:
+        """Engine weights := actor weights, version := finished steps; proved by checksums (exit 3)."""
+        tensors, generation = self.actor.stream_weights(), self.generation
+
+        def push() -> SyncReport:
+            assert generation is not None
+            return generation.sync(tensors, version=self.step)
+
+        if not self.ranks.is_first:
+            drain(tensors)
+        from_first(self.ranks, push)
+
+    def finish_step(self) -> None:
+        """Record what was trained on; the next step begins."""
+        if self.generation is not None and self.collected is not None:
+            self.generation.collector.consume(self.collected)
+        self.step += 1
+
+    def log(self, step: int, gap: LogprobGap, update: Update, clock: Clock) -> None:
+        """Append the step's line to metrics.jsonl. On rank 0 alone; the others do nothing."""
+        if self.collected is not None:
+            self.run.log_metrics(step, "rl", step_metrics(self.collected, gap, update, clock))
+
+    def save(self) -> None:
+        """Start writing a checkpoint of the finished steps, unless this one exists."""
+        if self._saved_step == self.step:
+            return
+        if self.generation is not None:
+            self.generation.ledger.flush()
+        if self.actor.average is not None:
+            self.actor.average.save(self._average_folder())
+        algorithms = self.generation.collector.state if self.generation is not None else {}
+        self._checkpointer.save(self.step, {"algorithms": algorithms})
+        self._saved_step = self.step
+
+    def save_if_due(self) -> None:
+        """Every `checkpoint.every_steps`, and after the last step."""
+        self._checkpointer.poll()
+        every = self.config.checkpoint.every_steps
+        if self.step == self.config.steps or (every and self.step % every == 0):
+            self.save()
+
+    def check_final_weights(self) -> None:
+        """The gate after the last sync, for which no rollouts follow: the engine scores a few sequences again."""
+        generation = self.generation
+
+        def score() -> list[TrainSample]:
+            assert generation is not None
+            return generation.score(self._probes)
+
+        if not self._probes:
+            return
+        probes = from_first(self.ranks, score)
+        logprobs = self.actor.logprobs([p.ids for p in probes], temperature=1.0)
+        scored = [
+            replace(p, old_logprobs=np.where(p.trainable, v, np.float32(0)))
+            for p, v in zip(probes, logprobs, strict=True)
+        ]
+        check_gap(measure_gap(scored), self.config.gates, where=f"after step {self.step - 1}")
+
+    def export(self) -> None:
+        """Write RUN_DIR/hf."""
+        if self.config.export_hf:
+            trainer = self.actor.trainer
+            export_hf(trainer.chunks, trainer.arch, self.run.path / "hf", tokenizer_dir=self.config.model)
+
+    def close(self) -> None:
+        """Finish what is being written, end engines."""
+        try:
+            self._checkpointer.wait()
+        finally:
+            if self.generation is not None:
+                self.generation.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _average_folder(self) -> Path:
+        """Of this step's checkpoint. Folders whose checkpoint is gone are removed when a newer one is written."""
+        return self.run.path / "averages" / f"step-{self.step:08d}"
+
+    def _open_generation(self) -> None:
+        def open_it() -> None:
+            self.generation = Generation(self.config, self.run)
+
+        from_first(self.ranks, open_it)
+
+    def _resume(self, checkpoint: Checkpoint | None) -> None:
+        if checkpoint is not None:
+            self.step = self._saved_step = checkpoint.step
+            if self.actor.average is not None:
+                self.actor.average.load(self._average_folder())
+        if self.generation is not None:
+            self.generation.ledger.rewind(self.step - 1)
+            if checkpoint is not None:
+                self.generation.collector.restore(checkpoint.state["extra"]["algorithms"])
+
+
+def _build_actor(config: RLConfig, ranks: Ranks) -> Actor:
+    arch = ArchitectureConfig.from_hf_config(config.model)
+    check_layout(arch, config.parallel, world_size=ranks.world_size, capability=ranks.capability)
+    chunks = build_model(arch, config.parallel, precision=config.precision)
+    load_hf(chunks, arch, config.model)
+    trainer = build_trainer(chunks, arch, config.parallel, config.optimizer, ranks, precision=config.precision)
+    return Actor(trainer, config)

@@ -1,0 +1,45 @@
+"""One rank of an RL run: `python -m rl.worker RUN_DIR --rank R --world-size N --rendezvous URL`.
+
+Started by `osim rl` through launch.local (URL = file:///…), or by torchrun or Slurm (env://). Reads
+RUN_DIR/config.yaml. Exit codes: 0 done, 2 wrong configuration, 3 a gate failed, 4 stopped and resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from common.config import read_yaml, validate
+from common.errors import run_main
+from common.run_folder import RunFolder
+from megatron_osim.runtime import initialize, shutdown
+from rl.config import RLConfig
+from rl.loop import train
+
+
+def main() -> None:
+    """Join the job, run the loop, leave."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--world-size", type=int, default=1)
+    parser.add_argument("--rendezvous", default="env://")
+    args = parser.parse_args()
+    run = RunFolder(args.run_dir)
+    config = validate(RLConfig, read_yaml(run.config), where=str(run.config))
+    try:
+        ranks = initialize(
+            config.parallel,
+            seed=config.seed,
+            rank=args.rank,
+            world_size=args.world_size,
+            rendezvous=args.rendezvous,
+            timeout_s=config.timeout_s,
+        )
+        train(config, run, ranks)
+    finally:
+        shutdown()
+
+
+if __name__ == "__main__":
+    run_main(main)
