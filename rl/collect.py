@@ -116,7 +116,7 @@ class Collector:
         self._prompts, self._engine, self._renderer, self._judge = prompts, engine, renderer, judge
         s = config.sampling
         self._player = EnginePlayer(engine, renderer, Sampling(s.max_tokens, s.temperature, s.top_p, s.top_k))
-        self._slots = asyncio.Semaphore(config.engine.max_concurrent_episodes)
+        self._slots = asyncio.Semaphore(config.max_concurrent_episodes)
 
     @property
     def state(self) -> dict[str, dict[str, float]]:

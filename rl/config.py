@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from common.config import Config
 from megatron_osim.config import CheckpointConfig, OptimizerConfig, ParallelConfig
 from rl.algorithms import AlgorithmConfig, GRPOConfig
-from rl.weight_sync.config import WeightSyncConfig
+from rl.rollout.config import RolloutConfig, WeightSyncConfig
 
 
 class TaskConfig(Config):
@@ -59,21 +59,6 @@ class LossConfig(Config):
     """Cap of the truncated importance weight between trainer and engine; None switches it off."""
 
 
-class EngineConfig(Config):
-    """Which rollout engine."""
-
-    kind: Literal["embedded", "sglang"] = "embedded"
-    """embedded: transformers inside rank 0, bitwise reproducible. sglang: a server process (make sglang)."""
-    servers: int = Field(default=1, ge=1)
-    """SGLang servers started and supervised by this run."""
-    urls: tuple[str, ...] = ()
-    """SGLang servers that already run; then none are started."""
-    max_concurrent_episodes: int = Field(default=64, ge=1)
-    max_running_requests: int = Field(default=32, ge=1)
-    max_total_tokens: int = Field(default=32768, ge=1024)
-    """KV cache of one server, in tokens."""
-
-
 class GateConfig(Config):
     """Bounds that stop the run (exit 3) rather than let it train on something wrong."""
 
@@ -102,7 +87,8 @@ class RLConfig(Config):
     max_tokens_per_micro_batch: int = Field(default=16384, gt=0)
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
-    engine: EngineConfig = EngineConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    max_concurrent_episodes: int = Field(default=64, ge=1)
     weight_sync: WeightSyncConfig = WeightSyncConfig()
     gates: GateConfig = GateConfig()
     parallel: ParallelConfig = ParallelConfig()
