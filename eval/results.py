@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from common.config import Config
@@ -189,6 +187,9 @@ def _reasons(unscored: Mapping[str, int]) -> str:
 
 def export_parquet(results: Iterable[Results], path: Path) -> None:
     """One line per episode and evaluation, for pandas or DuckDB; parts as a map column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     rows: list[dict[str, Any]] = [
         {
             "run": r.name, "model": r.model, "task": t.task, "task_version": t.version, "axis": t.axis,
