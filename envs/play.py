@@ -190,6 +190,9 @@ async def _drive(env: Env[Any], row: Row, table: _Table, limits: Limits, seed: i
         except ContextFull:
             table.stop = Stop.TOKEN_LIMIT
             break
+        except PlayerFailed as e:
+            table.calls += e.calls
+            raise
         for seat, one in zip(seats, said, strict=True):
             table.says.append(Say(seat, one.text))
             table.calls += one.calls

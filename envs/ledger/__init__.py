@@ -7,9 +7,8 @@ read.py    LedgerReader: what resume, viewer, cost and replay ask
 export.py  Parquet files for other tools
 """
 
-from envs.ledger.export import export_parquet
 from envs.ledger.read import LedgerReader
 from envs.ledger.schema import LEDGER_FILE, Consumed, EpisodeKey, Recorded
 from envs.ledger.write import Ledger
 
-__all__ = ["LEDGER_FILE", "Consumed", "EpisodeKey", "Ledger", "LedgerReader", "Recorded", "export_parquet"]
+__all__ = ["LEDGER_FILE", "Consumed", "EpisodeKey", "Ledger", "LedgerReader", "Recorded"]

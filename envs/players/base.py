@@ -14,9 +14,14 @@ from envs.types import FailureReason, JudgeCall, Limits, Message, Seat, SeatTrac
 class PlayerFailed(Exception):
     """The player could not answer: the episode is Unscored with `reason`, never scored."""
 
-    def __init__(self, detail: str, reason: FailureReason = FailureReason.PARTNER_FAILED) -> None:
+    def __init__(
+        self,
+        detail: str,
+        reason: FailureReason = FailureReason.PARTNER_FAILED,
+        calls: tuple[JudgeCall, ...] = (),
+    ) -> None:
         super().__init__(detail)
-        self.reason = reason
+        self.reason, self.calls = reason, calls
 
 
 class ContextFull(Exception):

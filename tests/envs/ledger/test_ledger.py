@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from common.errors import DataError, UsageError
 from envs.engine import Sampling
-from envs.ledger import LEDGER_FILE, Consumed, EpisodeKey, Ledger, LedgerReader, export_parquet
+from envs.ledger import LEDGER_FILE, Consumed, EpisodeKey, Ledger, LedgerReader
+from envs.ledger.export import export_parquet
 from envs.play import episode_seed, play
 from envs.players.engine import EnginePlayer
 from envs.types import Episode, JudgeCall, Score

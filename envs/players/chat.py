@@ -1,0 +1,50 @@
+"""A seat played by a chat API: text only, so it can be a partner or an evaluated policy, never learn.
+
+The seat's view is sent as it is (the seat speaks as assistant). A call that fails, is refused or, for a partner,
+comes back empty is a failure of the player: an error text is never used as dialogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from envs.client.client import Answered, Client, Question
+from envs.players.base import Ask, PlayerFailed, Said
+from envs.players.engine import without_reasoning
+from envs.types import FailureReason, Limits, Seat, SeatTrace
+
+
+@dataclass(frozen=True)
+class ChatPlayer:
+    """role "partner": its failure is partner_failed; role "policy": the evaluated model, engine_failed."""
+
+    client: Client
+    role: Literal["partner", "policy"] = "partner"
+    temperature: float | None = None
+    token_exact: bool = False
+
+    def join(self, seat: Seat, *, learnable: bool, limits: Limits, episode_id: str) -> ChatSession:
+        return ChatSession(self, seat, limits)
+
+
+class ChatSession:
+    """One seat in one episode."""
+
+    def __init__(self, player: ChatPlayer, seat: Seat, limits: Limits) -> None:
+        self._player, self._seat, self._limits = player, seat, limits
+
+    async def act(self, ask: Ask) -> Said:
+        player = self._player
+        question = Question(player.role, ask.view, self._limits.max_tokens, ask.seed, player.temperature)
+        answer = await player.client.ask(question)
+        reason = FailureReason.PARTNER_FAILED if player.role == "partner" else FailureReason.ENGINE_FAILED
+        if not isinstance(answer, Answered):
+            raise PlayerFailed(f"{answer.kind}: {answer.detail}", reason, answer.calls)
+        text = without_reasoning(answer.value).strip()
+        if not text and player.role == "partner":
+            raise PlayerFailed("the partner said nothing", reason, answer.calls)
+        return Said(text, answer.calls)
+
+    def trace(self) -> SeatTrace:
+        return SeatTrace(self._seat, learnable=False)
