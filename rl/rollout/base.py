@@ -13,6 +13,7 @@ update failed half-way holds no usable weights (`health().serving` is False) unt
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +94,19 @@ class RolloutEngine(Engine, Protocol):
     async def close(self) -> None: ...
 
 
-class StreamedUpdates:
+class StreamedUpdates(ABC):
     """`update_weights` for streams, on top of begin / load / end."""
 
-    async def _update_from_stream(self: RolloutEngine, tensors: Iterable[NamedTensor], version: int) -> None:
+    @abstractmethod
+    async def begin_update(self) -> None: ...
+
+    @abstractmethod
+    async def load_bucket(self, bucket: Bucket, *, final_version: int | None = None) -> None: ...
+
+    @abstractmethod
+    async def end_update(self) -> None: ...
+
+    async def _update_from_stream(self, tensors: Iterable[NamedTensor], version: int) -> None:
         stream = buckets(tensors)
         bucket = next(stream, None)
         if bucket is None:

@@ -1,9 +1,9 @@
 """One SGLang server process: start, wait until it answers, stop. `pool` supervises several.
 
-Runs on the rank that owns the rollout side. The server is a session leader of its own: its group is ours to kill, and
-nothing else is. It dies with this process (sglang_cpu/launch.py watches its parent). Its pid and log lie in `log_dir`.
-A port that is taken is a UsageError before anything starts; a server that ends or stays silent past the deadline is an
-EngineError with the last lines of its log.
+Runs on the rank that owns the rollout side. The server is a session leader of its own: its group is ours to kill,
+and nothing else is. It dies with this process (sglang_cpu/launch.py watches its parent). Its pid and log lie in
+`log_dir`. A port that is taken is a UsageError before anything starts; a server that ends or stays silent past the
+deadline is an EngineError with the last lines of its log.
 """
 
 from __future__ import annotations
@@ -67,11 +67,12 @@ class SGLangServer:
         python = self.config.python or default_python()
         if not python.exists():
             raise UsageError("the SGLang environment does not exist", where=str(python), fix="run: make sglang")
-        read_config(self.model)
+        flags = self._flags(version)
         self.port = _port(self.config.host, self.config.port, self.index)
+        flags += ["--port", str(self.port)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        command = [str(python), str(LAUNCHER), str(os.getpid()), *self._flags(version)]
+        command = [str(python), str(LAUNCHER), str(os.getpid()), *flags]
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
                 command,
@@ -97,8 +98,7 @@ class SGLangServer:
                         return
                 await asyncio.sleep(POLL_S)
         raise EngineError(
-            f"the SGLang server did not answer within {self.config.start_timeout_s:g} s; {self.log} ends with\n"
-            f"{self.log_tail()}"
+            f"the SGLang server did not answer within {self.config.start_timeout_s:g} s; its log:\n{self.log_tail()}"
         )
 
     async def stop(self) -> None:
@@ -127,14 +127,14 @@ class SGLangServer:
             return f.read().decode(errors="replace")
 
     def _flags(self, version: int) -> list[str]:
-        config = self.config
+        config, model = self.config, read_config(self.model)
         flags = {
             "--model-path": str(self.model.resolve()),
             "--host": config.host,
-            "--port": str(self.port),
-            "--dtype": config.dtype,
+            # SGLang's own "auto" would serve a float32 checkpoint in half precision.
+            "--dtype": model.get("dtype") or model["torch_dtype"] if config.dtype == "auto" else config.dtype,
             "--tp-size": str(config.tensor_parallel),
-            "--context-length": str(config.max_context),
+            "--context-length": str(min(config.max_context, model["max_position_embeddings"])),
             "--max-running-requests": str(config.max_running_requests),
             "--max-total-tokens": str(config.max_total_tokens),
             "--weight-version": str(version),

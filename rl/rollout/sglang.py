@@ -165,6 +165,14 @@ class SGLangEngine(StreamedUpdates):
         timeout_s = self._control_timeout_s
         await self._post(f"/flush_cache?timeout={timeout_s:g}", {}, timeout_s + PROBE_TIMEOUT_S)
 
+    async def answers(self) -> bool:
+        """Whether the server answers at all, paused or not."""
+        try:
+            await self._post("/model_info", None, PROBE_TIMEOUT_S, method="GET")
+        except EngineError:
+            return False
+        return True
+
     async def health(self) -> Health:
         """Asks /model_info, which answers while paused too (SGLang's own /health would mark the server sick)."""
         detail = self._broken
@@ -244,6 +252,8 @@ class SGLangEngine(StreamedUpdates):
     async def end_update(self) -> None:
         try:
             await self._update("/end_weight_update", {})
+            if self._broken:  # nobody may be served by half an update
+                await self.abort()
         finally:
             if self._resume_after_update:
                 await self.resume()

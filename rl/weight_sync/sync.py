@@ -40,7 +40,7 @@ async def push_weights(
     writer: CheckpointWriter | None = None,
     verify: bool = True,
 ) -> SyncReport:
-    """Bring `engine` to `version`: streamed in its own way (broadcast or in process), or by disk where a writer is given.
+    """Bring `engine` to `version`: streamed its own way (broadcast or in process), or by disk if a writer is given.
 
     Raises EngineError, or GateError when the checksums differ afterwards.
     """

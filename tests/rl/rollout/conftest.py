@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from rl.rollout.base import RolloutEngine
+from rl.rollout.config import RolloutConfig
 
 TEXT = [
     "Anne put the ball in the green basket and left the room.",
@@ -63,3 +68,44 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two checkpoints of one architecture with different weights."""
     folder = tmp_path_factory.mktemp("checkpoints")
     return write_checkpoint(folder / "a", seed=1), write_checkpoint(folder / "b", seed=2)
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    """One event loop for the session: connections and supervision outlive a test, as they do in a run."""
+    with asyncio.Runner() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def pool(checkpoints: tuple[Path, Path], runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory):
+    """One real SGLang server under supervision, started once (tests reset it by a weight update)."""
+    from rl.rollout.pool import EnginePool
+    from rl.rollout.server import default_python
+
+    if not default_python().exists():
+        pytest.skip("no SGLang environment: run `make sglang`")
+    config = RolloutConfig(kind="sglang", max_context=512, probe_interval_s=2.0, start_timeout_s=280.0)
+    started = runner.run(EnginePool.start(checkpoints[0], config, tmp_path_factory.mktemp("run")))
+    yield started
+    runner.run(started.close())
+
+
+@pytest.fixture(scope="session")
+def embedded(checkpoints: tuple[Path, Path], runner: asyncio.Runner):
+    from rl.rollout.embedded import EmbeddedEngine
+
+    engine = EmbeddedEngine(checkpoints[0], max_context=512)
+    yield engine
+    runner.run(engine.close())
+
+
+@pytest.fixture(params=["embedded", pytest.param("sglang", marks=[pytest.mark.sglang, pytest.mark.slow])])
+def engine(request: pytest.FixtureRequest, checkpoints: tuple[Path, Path], runner: asyncio.Runner) -> RolloutEngine:
+    """Each engine kind in turn, holding the first checkpoint as version 1, with nothing cached."""
+    if request.param == "embedded":
+        one: RolloutEngine = request.getfixturevalue("embedded")
+    else:
+        one = request.getfixturevalue("pool").engines[0]
+    runner.run(one.update_weights(checkpoints[0], 1))
+    return one
