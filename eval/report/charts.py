@@ -78,7 +78,7 @@ def line_plot(chart: Chart) -> LinePlot | None:
         lines.append(Line(s.name, colour, _path(at), _band(s, px, py), number(s.y[-1])))
         points.append([[a, b, x, y] for (a, b), x, y in zip(at, s.x, s.y, strict=True)])
     reference = Tick(py(chart.reference[0]), chart.reference[1]) if chart.reference else None
-    y_values = [10**v for v in nice_ticks(y_low, y_high, 4)] if chart.log_y else nice_ticks(y_low, y_high, 4)
+    y_values = log_ticks(10**y_low, 10**y_high) if chart.log_y else nice_ticks(y_low, y_high, 4)
     return LinePlot(
         lines=tuple(lines),
         x_ticks=tuple(Tick(px(v), number(v)) for v in nice_ticks(x_low, x_high, 5)),
@@ -143,6 +143,13 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten inside [low, high]; only the powers when there are many."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if len(decades) <= 3 else (1,)
+    return [m * 10.0**k for k in decades for m in steps if low <= m * 10.0**k <= high]
 
 
 def number(value: float) -> str:

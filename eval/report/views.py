@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,6 +75,11 @@ def estimate_text(e: Estimate | None) -> str:
     return f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" if e else "no scored episode"
 
 
+def short_id(row: str) -> str:
+    """A row id for narrow places: a leading content hash is cut to eight characters."""
+    return re.sub(r"^([0-9a-f]{8})[0-9a-f]{8,}", r"\1…", row)
+
+
 def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -95,7 +101,7 @@ def evaluation_view(results: Sequence[Results]) -> EvaluationView:
     names = list(dict.fromkeys(t.task for r in runs for t in r.tasks))
     panels = tuple(_panel(runs, name) for name in names)
     overview = []
-    if any(r.index for r in runs):
+    if any(r.index for r in runs) and len(panels) > 1:
         marks = tuple(mark(i, r.name, r.index.estimate) for i, r in enumerate(runs) if r.index)
         complete = all(r.index.complete for r in runs if r.index)
         overview.append(IntervalRow("SOUL-Index" if complete else "SOUL-Index, partial", "mean over axes", marks))

@@ -21,7 +21,15 @@ from common.files import write_text
 from eval.report.charts import BOTTOM, HEIGHT, LEFT, RADAR, RIGHT, TOP, WIDTH, line_plot, number
 from eval.report.sections import Comparisons, Section, Transcripts, tabs_of
 from eval.report.transcripts import Packed, pack
-from eval.report.views import cell_text, comparison_view, estimate_text, evaluation_view, is_number, likeness_view
+from eval.report.views import (
+    cell_text,
+    comparison_view,
+    estimate_text,
+    evaluation_view,
+    is_number,
+    likeness_view,
+    short_id,
+)
 from eval.stats import Estimate
 
 MAX_BYTES = 20_000_000
@@ -99,7 +107,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "cell": cell_text, "estimate": estimate_text}
+    environment.filters |= {"number": number, "cell": cell_text, "estimate": estimate_text, "short_id": short_id}
     environment.tests |= {"numeric": is_number, "an_estimate": lambda value: isinstance(value, Estimate)}
     environment.globals |= {
         "line_plot": line_plot,

@@ -131,6 +131,7 @@
   let ui = {};
   const partner = (e) => (state.versus === "" ? null : e.partners.find((p) => p.run === +state.versus && p !== e) ?? null);
   const side = (e) => (e.value === null ? "none" : e.value > 0.5);
+  const shortId = (row) => row.replace(/^([0-9a-f]{8})[0-9a-f]{8,}/, "$1…");
   const STATUS = {
     "": ["any outcome", () => true],
     right: ["score above 0.5", (e) => e.value !== null && e.value > 0.5],
@@ -165,7 +166,7 @@
         runs.length > 1 ? el("label", {}, "beside", ui.versus) : null, ui.search, ui.count),
       el("div", { class: "panes" }, ui.list, ui.detail));
   }
-  function refresh() {
+  function refresh(linked = true) {
     const [, test] = STATUS[state.status];
     const needle = state.text.toLowerCase();
     filtered = book.all.filter((e) =>
@@ -174,7 +175,7 @@
     ui.count.textContent = `${filtered.length.toLocaleString("en")} of ${book.all.length.toLocaleString("en")}`;
     ui.spacer.style.height = filtered.length * ITEM + "px";
     drawList();
-    if (state.current) openEpisode(state.current);
+    if (state.current) openEpisode(state.current, linked);
   }
   function chip(e) {
     if (e.value === null) return el("span", { class: "chip none" }, e.reason ?? "no score");
@@ -189,16 +190,16 @@
       const e = filtered[i];
       const sub = [book.runs.length > 1 ? book.runs[e.run] : null, e.part, e.epoch ? "epoch " + e.epoch : null, e.note, e.flags.length ? "⚑ " + e.flags.join(", ") : null];
       items.push(el("button", { class: "item", type: "button", style: { top: i * ITEM + "px" }, "aria-current": e === state.current ? "true" : null, on: { click: () => openEpisode(e) } },
-        el("span", { class: "id" }, inert(e.row)), chip(e), el("span", { class: "sub" }, inert([e.task, ...sub].filter(Boolean).join(" · ")))));
+        el("span", { class: "id", title: e.row }, inert(shortId(e.row))), chip(e), el("span", { class: "sub" }, inert([e.task, ...sub].filter(Boolean).join(" · ")))));
     }
     ui.spacer.replaceChildren(...items);
   }
   let opening = 0;
-  async function openEpisode(e) {
+  async function openEpisode(e, linked = true) {
     const ticket = ++opening;
     state.current = e;
     const other = partner(e);
-    writeHash({ tab: explorer.closest(".tab").dataset.tab, episode: e.key, with: other?.key });
+    if (linked) writeHash({ tab: explorer.closest(".tab").dataset.tab, episode: e.key, with: other?.key });
     drawList();
     const shown = other ? [other, e] : [e];
     const data = await Promise.all(shown.map(async (one) => (await block(one.block))[one.at]));
@@ -233,9 +234,9 @@
     const body = { view: renderViews, says: renderSays, tokens: renderTokens, judge: renderJudge, data: renderData }[mode](data);
     const buttons = modes.map(([m, text]) => el("button", { type: "button", "aria-pressed": String(m === mode), on: { click: () => { state.mode = m; openEpisode(state.current); } } }, text));
     return el("article", { class: "side" },
-      el("div", { class: "side-head" }, labelled ? el("b", {}, book.runs[e.run]) : el("b", {}, inert(`${e.task} · ${e.row}`)), chip(e),
+      el("div", { class: "side-head" }, labelled ? el("b", {}, book.runs[e.run]) : el("b", { title: e.row }, inert(`${e.task} · ${shortId(e.row)}`)), chip(e),
         el("a", { href: "#" + new URLSearchParams({ tab: explorer.closest(".tab").dataset.tab, episode: e.key }), class: "muted" }, "permalink")),
-      el("div", { class: "meta" }, inert([labelled ? e.row : book.runs[e.run], e.part, data.scorer + " scoring", "stopped: " + data.stop.replace("_", " "), `${data.wall} s`, "seed " + data.seed].filter(Boolean).join(" · "))),
+      el("div", { class: "meta" }, inert([labelled ? shortId(e.row) : book.runs[e.run], e.part, data.scorer + " scoring", "stopped: " + data.stop.replace("_", " "), `${data.wall} s`, "seed " + data.seed].filter(Boolean).join(" · "))),
       renderOutcomes(data), data.findings.map(([name, seat, turn, detail]) => el("span", { class: "flag" }, inert(`⚑ ${name} · ${seat}, turn ${turn}${detail ? ": " + detail : ""}`))),
       el("div", { class: "modes", role: "group" }, buttons), body);
   }
@@ -291,8 +292,8 @@
     const wanted = book.byKey.get(hash.get("episode"));
     const beside = book.byKey.get(hash.get("with"));
     if (beside) ui.versus.value = state.versus = String(beside.run);
-    if (wanted) state.current = wanted;
-    refresh();
+    state.current = wanted ?? state.current ?? book.all.find((e) => !state.task || e.task === state.task) ?? null;
+    refresh(Boolean(wanted));
     if (wanted && filtered.includes(wanted)) ui.list.scrollTop = Math.max(0, filtered.indexOf(wanted) * ITEM - 120);
     if (hash.get("episode") && !wanted) ui.detail.replaceChildren(el("p", { class: "empty" }, "That episode is not in this file; the run's ledger has it."));
   }
