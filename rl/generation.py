@@ -24,9 +24,10 @@ from envs.types import Row
 from rl.algorithms import OPDConfig, build_algorithm
 from rl.collect import Collected, Collector, LearnedTask, StopRequested
 from rl.config import RLConfig, TaskConfig
-from rl.engines import open_engine, open_teacher
 from rl.prompts import PromptStream, Source
 from rl.rollout.base import RolloutEngine
+from rl.rollout.config import RolloutConfig
+from rl.rollout.select import open_rollout
 from rl.samples import Floats, TrainSample
 from rl.weight_sync.sync import SyncReport, WeightSync
 
@@ -37,13 +38,15 @@ class Generation:
     """See the module's docstring. Built on rank 0 only."""
 
     def __init__(self, config: RLConfig, run: RunFolder) -> None:
-        self.config = config
+        self.config, self.run = config, run
         self._runner = asyncio.Runner()
         self._open: list[RolloutEngine] = []
         self._weights: WeightSync | None = None
         self.ledger = Ledger(run.ledger)
         try:
-            self.engine: RolloutEngine = self._started(open_engine(config, run))
+            context = config.sampling.max_context_tokens
+            rollout = config.rollout.model_copy(update={"max_context": max(config.rollout.max_context, context)})
+            self.engine: RolloutEngine = self._started(open_rollout(config.model, rollout, run.path))
             self._weights = WeightSync(self.engine, config.model, run.path, config.weight_sync)
             tasks = [self._learned(t) for t in config.tasks]
             sources = [Source(t.config.task, t.config.weight, _rows(t)) for t in tasks]
@@ -95,7 +98,9 @@ class Generation:
         profile = registry.profile_of(spec, task.profile)
         teacher = None
         if isinstance(task.algorithm, OPDConfig) and task.algorithm.external_model is not None:
-            teacher = self._started(open_teacher(task.algorithm.external_model, self.config))
+            where = self.run.path / "teachers" / task.task
+            embedded = RolloutConfig(kind="embedded", max_context=self.config.sampling.max_context_tokens)
+            teacher = self._started(open_rollout(task.algorithm.external_model, embedded, where))
         return LearnedTask(
             config=task,
             spec=spec,

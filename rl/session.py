@@ -135,6 +135,7 @@ class Session:
         try:
             self._checkpointer.wait()
         finally:
+            self.stop.close()
             if self.generation is not None:
                 self.generation.close()
 

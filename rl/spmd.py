@@ -61,10 +61,14 @@ class StopRequest:
     def __init__(self, run_dir: Path) -> None:
         self._file = run_dir / "stop"
         self._signalled = False
-        signal.signal(signal.SIGTERM, self._note)
+        self._previous = signal.signal(signal.SIGTERM, self._note)
 
     def _note(self, _number: int, _frame: object) -> None:
         self._signalled = True
+
+    def close(self) -> None:
+        """Give SIGTERM its earlier meaning back."""
+        signal.signal(signal.SIGTERM, self._previous)
 
     @property
     def here(self) -> bool:
