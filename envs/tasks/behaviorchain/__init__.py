@@ -1,0 +1,1 @@
+"""BehaviorChain: chains of a character's next behaviours."""

@@ -1,0 +1,1 @@
+"""FANToM: who knows what after joining and leaving a conversation."""

@@ -1,0 +1,1 @@
+"""MirrorBench: user proxies against real users."""

@@ -1,0 +1,1 @@
+"""Sotopia: two people with private goals."""

@@ -1,0 +1,1 @@
+"""tau-bench: users of retail and airline service."""

@@ -1,0 +1,1 @@
+"""ToMBench: bilingual theory-of-mind multiple choice."""

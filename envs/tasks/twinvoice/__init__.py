@@ -1,0 +1,1 @@
+"""TwinVoice: which of four replies is this person's."""
