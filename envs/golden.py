@@ -96,6 +96,8 @@ def same(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, bool) or isinstance(b, bool) or not isinstance(a, int | float) or not isinstance(b, int | float):
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if not isinstance(a, int | float) or not isinstance(b, int | float):
         return bool(a == b)
     return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE)

@@ -31,7 +31,7 @@ def test_a_differing_row_is_listed_with_both_values(tmp_path: Path) -> None:
 
 
 def test_bad_rows_are_named_by_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="line 1.*unknown kind"):
+    with pytest.raises(UsageError, match=r"line 1.*unknown kind"):
         golden.compare([{"kind": "none"}])
     with pytest.raises(DataError, match="line 1"):
         golden.compare([{"kind": "mc", "response": "a"}])
