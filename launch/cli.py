@@ -28,6 +28,7 @@ from launch.commands import (
     view,
     why,
 )
+from launch.local import RankCrashed
 
 CTRL_C = 130
 """What typer turns a KeyboardInterrupt into."""
@@ -65,6 +66,10 @@ def run(arguments: list[str]) -> None:
     """Run one command line. Raises OsimError, or SystemExit with the code of a usage error."""
     try:
         app(arguments, prog_name="osim")
+    except RankCrashed as e:
+        # The traceback that matters is the rank's, and it is in the text.
+        print(e, file=sys.stderr)
+        sys.exit(1)
     except SystemExit as e:
         if e.code == CTRL_C:
             raise Interrupted(

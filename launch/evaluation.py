@@ -7,12 +7,10 @@ episodes that have a score in the ledger are not played again. A failed coverage
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from common.config import Config
 from common.errors import UsageError
@@ -20,11 +18,7 @@ from common.files import hash_file, hash_json
 from common.run_folder import RunFolder
 from eval.config import EvalConfig
 from eval.results import RESULTS_FILE, Results
-
-if TYPE_CHECKING:
-    from rl.rollout.base import RolloutEngine
-
-EngineKind = Literal["embedded", "sglang"]
+from rl.rollout.config import RolloutConfig
 
 
 class EvalModelConfig(Config):
@@ -32,8 +26,8 @@ class EvalModelConfig(Config):
 
     path: Path
     """Hugging Face folder with weights and tokenizer."""
-    engine: EngineKind = "embedded"
-    max_context_tokens: int = Field(default=2048, ge=2)
+    engine: RolloutConfig = RolloutConfig(kind="embedded")
+    """What serves it."""
 
 
 class EvalRunConfig(EvalConfig):
@@ -75,12 +69,15 @@ async def _evaluate(config: EvalRunConfig, run: RunFolder, on_progress: Callable
     from eval.run import Contestants
     from eval.run import run as play
     from eval.store import LedgerStore
+    from rl.rollout.select import open_rollout
 
     decoding = config.decoding
     sampling = Sampling(decoding.max_tokens, decoding.temperature, decoding.top_p, decoding.top_k)
-    async with open_engine(config.model.path, config.model.engine, config.model.max_context_tokens) as engine:
-        player = EnginePlayer(engine, Renderer.load(config.model.path), sampling)
-        contestants = Contestants(model=weights_hash(config.model.path), policy=player)
+    model = config.model.path
+    engine = await open_rollout(model, config.model.engine, run.path)
+    try:
+        player = EnginePlayer(engine, Renderer.load(model), sampling)
+        contestants = Contestants(model=weights_hash(model), policy=player)
         with Ledger(run.ledger) as ledger:
             return await play(
                 config.questions,
@@ -88,18 +85,8 @@ async def _evaluate(config: EvalRunConfig, run: RunFolder, on_progress: Callable
                 LedgerStore(ledger),
                 name=config.name,
                 on_progress=lambda p: on_progress(p.line()),
-                provenance={"model_path": str(config.model.path), "engine": engine.name},
+                provenance={"model_path": str(model), "engine": engine.name},
             )
-
-
-@asynccontextmanager
-async def open_engine(model: Path, kind: EngineKind, max_context: int) -> AsyncIterator[RolloutEngine]:
-    """A rollout engine on the weights of `model`, closed at the end."""
-    from rl.rollout.embedded import EmbeddedEngine
-
-    engine = EmbeddedEngine(model, max_context=max_context)
-    try:
-        yield engine
     finally:
         await engine.close()
 

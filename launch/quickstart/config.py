@@ -4,6 +4,7 @@ are filled in here, so that RUN/config.yaml holds everything that was run. No to
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,41 @@ from envs.tasks.corpus import GeneratedCorpusConfig
 from launch.evaluation import EvalRunConfig
 from megatron_osim.config import MidtrainConfig
 from rl.config import RLConfig
+
+PARTS = ("train", "heldout")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the stages of one quickstart put what others read."""
+
+    root: Path
+
+    def corpus(self, part: str) -> Path:
+        return self.root / "corpus" / f"{part}.jsonl"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer" / "hf"
+
+    def shard(self, part: str) -> Path:
+        """Prefix of a part's shard."""
+        return self.root / "shards" / part
+
+    @property
+    def midtrain(self) -> Path:
+        return self.root / "midtrain"
+
+    @property
+    def model(self) -> Path:
+        """HF export of the midtrained model."""
+        return self.midtrain / "hf"
+
+    def rl(self, name: str) -> Path:
+        return self.root / f"rl-{name}"
+
+    def evaluation(self, name: str) -> Path:
+        return self.root / f"eval-{name}"
 
 
 class TokenizerConfig(Config):
@@ -59,14 +95,18 @@ def resolve(recipe: Path, overrides: Sequence[str], folder: Path) -> QuickstartC
 
 def _paths(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What each stage reads of the others' output."""
-    tokenizer = str(folder / "tokenizer" / "hf")
-    prefix = folder / "shards"
-    model = str(folder / "midtrain" / "hf")
+    at = Folders(folder)
+    tokenizer, model = str(at.tokenizer), str(at.model)
+    source = {part: [{"name": "generated", "prefixes": [str(at.shard(part))]}] for part in PARTS}
     return {
-        "prepare": {"inputs": [str(folder / "corpus" / "train.jsonl")], "tokenizer": tokenizer},
+        "prepare": {
+            "inputs": [{"glob": str(at.corpus("train"))}],
+            "tokenizer": tokenizer,
+            "output": str(at.shard("train")),
+        },
         "midtrain": {
             "tokenizer": tokenizer,
-            "data": {"sources": [{"name": "generated", "prefixes": [str(prefix / "train")]}]},
+            "data": {"sources": source["train"], "validation": source["heldout"]},
         },
         "rl": {name: {"model": model} for name in raw.get("rl", {})},
         "eval": {"name": "", "model": {"path": model}},

@@ -31,8 +31,8 @@ class Stage:
 
     name: str
     title: str
-    run: Callable[[Path], Summary]
-    """Given the stage's folder, makes its output; resumes what it finds there."""
+    run: Callable[[], Summary]
+    """Makes the stage's output in its folder, RUN/NAME, which exists; resumes what it finds there."""
     inputs: Any = None
     after: tuple[str, ...] = ()
 
@@ -86,7 +86,7 @@ class Pipeline:
         write_json(begun, {"hash": self._hashes[stage.name]})
         self.say(f"{label} …")
         started = time.monotonic()
-        summary = dict(stage.run(folder))
+        summary = dict(stage.run())
         seconds = time.monotonic() - started
         write_json(marker, {"hash": self._hashes[stage.name], "summary": summary, "seconds": seconds})
         facts = ", ".join(f"{k} {v}" for k, v in summary.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,20 +18,20 @@ class Recorder:
         self.said: list[str] = []
         self.fail = fail
         stages = [
-            Stage("a", "first", self.make("a"), inputs={"n": a}),
-            Stage("b", "second", self.make("b"), after=("a",)),
-            Stage("c", "third", self.make("c"), inputs=c, after=("b",)),
+            Stage("a", "first", self.make(folder / "a"), inputs={"n": a}),
+            Stage("b", "second", self.make(folder / "b"), after=("a",)),
+            Stage("c", "third", self.make(folder / "c"), inputs=c, after=("b",)),
         ]
         self.pipeline = Pipeline(folder, stages, say=self.said.append)
 
-    def make(self, name: str):  # type: ignore[no-untyped-def]
-        def run(folder: Path) -> dict[str, str]:
-            self.ran.append(name)
+    def make(self, folder: Path) -> Callable[[], dict[str, str]]:
+        def run() -> dict[str, str]:
+            self.ran.append(folder.name)
             with (folder / "work").open("a") as f:
                 f.write("x")
-            if name == self.fail:
+            if folder.name == self.fail:
                 raise KeyboardInterrupt
-            return {"made": name}
+            return {"made": folder.name}
 
         return run
 
