@@ -14,9 +14,11 @@ from megatron.core.distributed import DistributedDataParallel, DistributedDataPa
 from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
 from megatron.core.optimizer import get_megatron_optimizer
 from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
+from megatron.core.tensor_parallel.layers import set_tensor_model_parallel_attributes
 from megatron.core.utils import get_model_config
 
 from megatron_osim.config import ArchitectureConfig, OptimizerConfig, ParallelConfig
+from megatron_osim.convert.mapping import Replicated, Row, rule_for
 from megatron_osim.model import DTYPES, DecoderModel, Precision
 from megatron_osim.runtime import Ranks
 
@@ -62,6 +64,8 @@ def build_trainer(
     precision: Precision = "fp32",
 ) -> Trainer:
     """Wrap chunks that already hold their weights (the optimizer's master weights are copies of them)."""
+    for chunk in chunks:
+        _mark_tensor_parallel(chunk, arch)
     config = get_model_config(chunks[0])
     ddp_config = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
@@ -90,3 +94,12 @@ def build_trainer(
     built = get_megatron_optimizer(megatron_config, models)
     config.grad_scale_func = built.scale_loss if torch.is_tensor(built.get_loss_scale()) else None
     return Trainer(arch, parallel, precision, ranks, chunks, models, built, optimizer.clip_grad)
+
+
+def _mark_tensor_parallel(chunk: DecoderModel, arch: ArchitectureConfig) -> None:
+    """Mark split parameters. Megatron does so only while it draws weights; unmarked ones are counted on one tensor
+    rank only, and the gradient norm (and with it clipping) is wrong without an error."""
+    for name, parameter in chunk.named_parameters():
+        rule = rule_for(arch, name)
+        if not isinstance(rule, Replicated) and not hasattr(parameter, "tensor_model_parallel"):
+            set_tensor_model_parallel_attributes(parameter, True, 1 if isinstance(rule, Row) else 0, 1)
