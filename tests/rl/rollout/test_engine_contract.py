@@ -55,13 +55,10 @@ async def sample(
 
 
 async def long_running(engine: RolloutEngine) -> asyncio.Task[Generation]:
-    """A request that is certainly in flight: several hundred tokens, whatever the model says."""
-    for seed in range(50):
-        probe = await sample(engine, 400, seed=seed, name=f"probe-{seed}", temperature=5.0)
-        if len(probe.ids) >= 200:
-            break
-    task = asyncio.create_task(sample(engine, 400, seed=seed, name="long", temperature=5.0))
-    await asyncio.sleep(0.15)
+    """A request in flight: 400 tokens, of which some have been drawn."""
+    task = asyncio.create_task(sample(engine, 400, name="long"))
+    await asyncio.sleep(0.3)
+    assert not task.done()
     return task
 
 
@@ -179,7 +176,7 @@ def test_a_request_in_flight_at_an_update_names_the_version_of_every_token(engin
     assert old.end == new.start
     ids = PROMPT + generation.ids
     for path, span in ((checkpoints[0], old), (checkpoints[1], new)):
-        expected = reference_logprobs(path, ids, len(PROMPT), temperature=5.0)[span.start : span.end]
+        expected = reference_logprobs(path, ids, len(PROMPT))[span.start : span.end]
         drawn = generation.logprobs[span.start : span.end]
         assert max(abs(a - b) for a, b in zip(drawn, expected, strict=True)) < TOLERANCE
 
@@ -295,13 +292,14 @@ def test_a_call_that_outlives_its_deadline_is_an_engine_error(engine, run, monke
 
 @pytest.mark.sglang
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_json_schema_constrains_what_sglang_draws(pool, run, checkpoints):
     from tokenizers import Tokenizer
 
-    schema = json.dumps({"type": "integer", "minimum": 10, "maximum": 99})
-    generation = run(sample(pool.engines[0], 8, json_schema=schema))
+    schema = json.dumps({"type": "string", "enum": ["green basket"]})
+    generation = run(sample(pool.engines[0], 24, json_schema=schema))
     text = Tokenizer.from_file(str(checkpoints[0] / "tokenizer.json")).decode(list(generation.ids))
-    assert 10 <= int(text) <= 99
+    assert text.startswith('"green basket"')
 
 
 def test_json_schema_is_refused_where_it_cannot_be_kept(embedded, run):
