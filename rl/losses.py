@@ -148,7 +148,7 @@ def _log_ratio(difference_N: Tensor, segment_N: Tensor, x: LossInputs) -> Tensor
     if not bool(x.sequence_ratio.any()):
         return difference_N
     zero_S = difference_N.new_zeros(int(segment_N.max()) + 1)
-    count_S = zero_S.index_add(0, segment_N, x.mask)
+    count_S = zero_S.index_add(0, segment_N, x.mask.to(difference_N))
     mean_S = zero_S.index_add(0, segment_N, difference_N) / count_S.clamp(min=1)
     return torch.where(x.sequence_ratio > 0, mean_S[segment_N], difference_N)
 

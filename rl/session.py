@@ -41,7 +41,7 @@ class Session:
         self.step = 0
         self.collected: Collected | None = None
         self._probes: tuple[TrainSample, ...] = ()
-        self.actor = _build_actor(config, ranks)
+        self.actor = build_actor(config, ranks)
         self._checkpointer = Checkpointer(self.actor.trainer, run.checkpoints, config.checkpoint)
         self._saved_step = -1
         resumed = self._checkpointer.load_latest()
@@ -168,7 +168,8 @@ class Session:
                 self.generation.collector.restore(checkpoint.state["extra"]["algorithms"])
 
 
-def _build_actor(config: RLConfig, ranks: Ranks) -> Actor:
+def build_actor(config: RLConfig, ranks: Ranks) -> Actor:
+    """The actor of a configuration with the weights of its model."""
     arch = ArchitectureConfig.from_hf_config(config.model)
     check_layout(arch, config.parallel, world_size=ranks.world_size, capability=ranks.capability)
     chunks = build_model(arch, config.parallel, precision=config.precision)

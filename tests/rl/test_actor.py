@@ -1,0 +1,69 @@
+"""The actor gives the same log-probs and updates under every layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.files import read_json
+from tests.rl import runs
+
+OTHERS = ("tp2", "pp2", "dp2")
+TOLERANCE = 1e-5
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def recorded(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One start of two ranks that goes through every layout."""
+    from tests.megatron_osim.spmd import start
+
+    out = tmp_path_factory.mktemp("layouts")
+    (out / "model.txt").write_text(str(model))
+    start("tests.rl.layout_program", 2, out)
+    return out
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    from safetensors.torch import load_file
+
+    return {name: t.numpy() for name, t in load_file(folder / "hf" / "model.safetensors").items()}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_two_ranks_give_the_update_of_one(name: str, recorded: Path) -> None:
+    reference, found = weights(recorded / "one"), weights(recorded / name)
+    assert reference.keys() == found.keys()
+    for key, value in reference.items():
+        np.testing.assert_allclose(found[key], value, atol=TOLERANCE, rtol=0, err_msg=key)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_log_probs_and_metrics_do_not_depend_on_the_layout(name: str, recorded: Path) -> None:
+    for reference, found in zip(
+        read_json(recorded / "one-0.json"), read_json(recorded / f"{name}-0.json"), strict=True
+    ):
+        for part in ("logprobs", "teacher"):
+            for a, b in zip(reference[part], found[part], strict=True):
+                np.testing.assert_allclose(b, a, atol=TOLERANCE, rtol=0)
+        for key, value in reference["update"]["means"].items():
+            assert found["update"]["means"][key] == pytest.approx(value, abs=TOLERANCE), key
+        assert found["update"]["grad_norm"] == pytest.approx(reference["update"]["grad_norm"], rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_rank_sees_the_same_results(name: str, recorded: Path) -> None:
+    assert read_json(recorded / f"{name}-0.json") == read_json(recorded / f"{name}-1.json")
+
+
+@pytest.mark.parametrize("name", ["tp2", "dp2"])
+def test_the_loop_on_two_ranks_does_what_it_does_on_one(name: str, recorded: Path) -> None:
+    one, two = runs.metrics(recorded / "one-loop"), runs.metrics(recorded / f"{name}-loop")
+    assert len(one) == len(two) == 2
+    for a, b in zip(one, two, strict=True):
+        assert b["reward/mean"] == a["reward/mean"] and b["train/tokens"] == a["train/tokens"]
+        assert b["train/loss"] == pytest.approx(a["train/loss"], abs=TOLERANCE)
+        assert b["gap/max"] < 1e-4
