@@ -71,6 +71,7 @@ def aggregate(
         name=name,
         model=plan.model,
         plan=plan.sha,
+        groups=tuple(sorted({e.group for e in plan.episodes})),
         seed=plan.config.seed,
         epochs=plan.config.epochs,
         profile=plan.config.profile,

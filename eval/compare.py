@@ -7,6 +7,7 @@ profiles are refused, because their difference would measure the scorer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -169,7 +170,7 @@ def _compare_task(
     differences = right - left
     statistic = Clustered.of(differences.tolist(), [x.cluster for x, _ in pairs])
     resampled = bootstrap.means(f"pair/{a.task}", [statistic])[:, 0]
-    low, high = bootstrap.interval(statistic.mean, resampled, clusters=statistic.clusters)
+    low, high = bootstrap.interval(statistic.mean, resampled, clusters=statistic.effective_clusters)
     estimate = Estimate(statistic.mean, max(-1.0, low), min(1.0, high), statistic.n, statistic.clusters)
     lost, won = int(((left > 0.5) & (right <= 0.5)).sum()), int(((left <= 0.5) & (right > 0.5)).sum())
     binary = bool(np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all())
@@ -227,7 +228,7 @@ def _index_difference(
 ) -> Estimate | None:
     values: dict[str, dict[str, list[float]]] = {}
     draws: dict[str, dict[str, list[F64]]] = {}
-    fewest, n, clusters = 10**9, 0, 0
+    fewest, n, clusters = math.inf, 0, 0
     for name in names:
         axis = axis_of(name)
         if axis is None:
@@ -240,7 +241,11 @@ def _index_difference(
         values.setdefault(axis, {}).setdefault(family(name), []).append(statistic.mean)
         resampled = bootstrap.means(f"pair/{name}", [statistic])[:, 0]
         draws.setdefault(axis, {}).setdefault(family(name), []).append(resampled)
-        fewest, n, clusters = min(fewest, statistic.clusters), n + statistic.n, clusters + statistic.clusters
+        fewest, n, clusters = (
+            min(fewest, statistic.effective_clusters),
+            n + statistic.n,
+            clusters + statistic.clusters,
+        )
     if not values:
         return None
     present = [axis for axis in AXES if axis in values]

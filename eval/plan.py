@@ -18,6 +18,8 @@ from eval.config import EvalConfig
 from eval.suites import resolve
 
 PLAN_VERSION = 1
+HASH_CHARS = 16
+"""64 bits: enough to name the episodes of any evaluation."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def _plan_task(
     if training is None:
         fit = config.baseline_rows > 0 and "train" in spec.splits
         training = list(spec.rows("train", config.baseline_rows, config.seed)) if fit else []
-    group = hash_json([PLAN_VERSION, profile, config.seed, model, opponents, config.decoding.model_dump(mode="json")])
+    decoding = config.decoding.model_dump(mode="json")
+    group = hash_json([PLAN_VERSION, profile, config.seed, model, opponents, decoding])[:HASH_CHARS]
     episodes = []
     for row in rows:
         content = content_key(spec, row)
@@ -119,7 +122,7 @@ def _plan_task(
                     setting_seed=derive_seed(config.seed, "setting", content),
                     content=content,
                     group=group,
-                    key=hash_json([group, content, epoch]),
+                    key=episode_key(group, content, epoch),
                 )
             )
     if len({e.key for e in episodes}) != len(episodes):
@@ -127,6 +130,11 @@ def _plan_task(
     return PlannedTask(spec, profile, tuple(episodes), tuple(training[: config.baseline_rows]))
 
 
+def episode_key(group: str, content: str, epoch: int) -> str:
+    """What an episode is known by in results, stores and permalinks."""
+    return hash_json([group, content, epoch])
+
+
 def content_key(spec: TaskSpec, row: Row) -> str:
     """Hash of what is asked: task version and row."""
-    return hash_json([spec.name, spec.version, row.sha])
+    return hash_json([spec.name, spec.version, row.sha])[:HASH_CHARS]

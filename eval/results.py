@@ -107,6 +107,8 @@ class Results(Config):
     """Identity of what was evaluated: a path plus weights hash, or an endpoint plus model name."""
     plan: str
     """Hash of the plan: equal plans asked the same questions in the same way."""
+    groups: tuple[str, ...] = ()
+    """Names of its episode groups in the ledger (eval/store.py)."""
     seed: int
     epochs: int
     profile: str

@@ -111,7 +111,7 @@ def _axes(
 
 def _bounded(bootstrap: JointBootstrap, value: float, draws: F64, sizes: Sequence[Clustered]) -> Estimate:
     # The smallest task sets the degrees of freedom: conservative, and exact for an axis of one task.
-    fewest = min(s.clusters for s in sizes)
+    fewest = min(s.effective_clusters for s in sizes)
     low, high = bootstrap.score_interval(value, draws, clusters=fewest)
     return Estimate(value, low, high, sum(s.n for s in sizes), sum(s.clusters for s in sizes))
 

@@ -81,6 +81,11 @@ class Clustered:
         return int((self.counts > 0).sum())
 
     @property
+    def effective_clusters(self) -> float:
+        """Kish: n² / Σ counts². Equal to `clusters` for clusters of equal size; what degrees of freedom go by."""
+        return float(self.n**2 / (self.counts**2).sum()) if self.n else 0.0
+
+    @property
     def mean(self) -> float:
         return float(self.sums.sum() / self.counts.sum()) if self.n else math.nan
 
@@ -118,10 +123,10 @@ class JointBootstrap:
             raise ValueError(f"{name}: no scored episode")
         resampled = self.means(name, [statistic])[:, 0] if draws is None else draws
         interval = self.score_interval if unit else self.interval
-        low, high = interval(statistic.mean, resampled, clusters=statistic.clusters)
+        low, high = interval(statistic.mean, resampled, clusters=statistic.effective_clusters)
         return Estimate(statistic.mean, low, high, statistic.n, statistic.clusters)
 
-    def interval(self, value: float, resampled: F64, *, clusters: int) -> tuple[float, float]:
+    def interval(self, value: float, resampled: F64, *, clusters: float) -> tuple[float, float]:
         """Percentile interval of `resampled` [B], its tails widened for few clusters (Hesterberg's correction).
 
         Unbounded with fewer than two clusters: one cluster says nothing about another.
@@ -133,7 +138,7 @@ class JointBootstrap:
         low, high = np.quantile(finite, [tail, 1 - tail])
         return float(min(low, value)), float(max(high, value))
 
-    def score_interval(self, value: float, resampled: F64, *, clusters: int) -> tuple[float, float]:
+    def score_interval(self, value: float, resampled: F64, *, clusters: float) -> tuple[float, float]:
         """Wilson's interval at the effective sample size value(1-value)/Var(resampled), for means of [0, 1] values.
 
         Percentile intervals fall short near 0 and 1 and collapse when all values agree; inverting the score test
@@ -145,7 +150,7 @@ class JointBootstrap:
         variance = float(np.var(finite)) * clusters / (clusters - 1)
         spread = value * (1 - value)
         # No variance seen: as if each cluster were one trial.
-        effective_n = spread / variance if variance > 1e-12 and spread > 0 else float(clusters)
+        effective_n = spread / variance if variance > 1e-12 and spread > 0 else clusters
         return _wilson(value, effective_n, t_quantile(0.5 + self.level / 2, clusters - 1))
 
 
@@ -156,14 +161,17 @@ def _multinomial(rng: np.random.Generator, rows: int, size: int) -> F64:
     return np.bincount(picks.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
 
 
-def expanded_tail(clusters: int, level: float = DEFAULT_LEVEL) -> float:
+def expanded_tail(clusters: float, level: float = DEFAULT_LEVEL) -> float:
     """Tail probability that gives a percentile interval the width of a t interval with C-1 degrees of freedom."""
     t = t_quantile(0.5 + level / 2, clusters - 1)
     return _NORMAL.cdf(-math.sqrt(clusters / (clusters - 1)) * t)
 
 
-def t_quantile(p: float, dof: int) -> float:
+def t_quantile(p: float, dof: float) -> float:
     """Student t quantile by its Cornish-Fisher series (Abramowitz and Stegun 26.7.5); exact for 1 and 2 degrees."""
+    if dof < 4:
+        # The series needs a few degrees; rounding down is conservative.
+        dof = math.floor(dof)
     if dof == 1:
         return math.tan(math.pi * (p - 0.5))
     if dof == 2:

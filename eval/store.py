@@ -11,21 +11,27 @@ from collections import Counter
 
 from envs.ledger import EpisodeKey, Ledger, LedgerReader
 from envs.types import Episode
-from eval.plan import EvalPlan, PlannedEpisode
+from eval.plan import EvalPlan, PlannedEpisode, episode_key
 
 PHASE = "eval"
 ATTEMPT_STRIDE = 1_000_000
-_HASH_CHARS = 16
 
 
 def ledger_key(planned: PlannedEpisode, attempt: int) -> EpisodeKey:
     """Where an episode lies in the ledger."""
     return EpisodeKey(
-        phase=f"{PHASE}/{planned.group[:_HASH_CHARS]}",
+        phase=f"{PHASE}/{planned.group}",
         step=0,
-        prompt_id=f"{planned.row.prompt_id}@{planned.content[:_HASH_CHARS]}",
+        prompt_id=f"{planned.row.prompt_id}@{planned.content}",
         sample=planned.epoch + attempt * ATTEMPT_STRIDE,
     )
+
+
+def plan_key(key: EpisodeKey) -> str | None:
+    """The plan's key (permalink) of a ledger key; None when it is not an evaluation episode."""
+    kind, _, group = key.phase.partition("/")
+    content = key.prompt_id.rpartition("@")[2]
+    return episode_key(group, content, key.sample % ATTEMPT_STRIDE) if kind == PHASE and group else None
 
 
 def load_episodes(ledger: LedgerReader, plan: EvalPlan) -> dict[str, Episode]:

@@ -24,7 +24,7 @@ from eval.stats import Estimate
 
 MIN_CONVERSATIONS = 8
 _SPLITS = 20
-_DRAWS = 200
+_DRAWS = 100
 
 Distance = Callable[[Sequence[Utterance], Sequence[Utterance]], float]
 

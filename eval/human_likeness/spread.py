@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -23,7 +23,7 @@ TRAITS: dict[str, Callable[[Side], float]] = {
     "exclamation rate": rate(HABITS["exclamation"]),
     "lower-case starts": rate(HABITS["starts lower-case"]),
 }
-_MAX_PAIRS = 45
+_MAX_PAIRS = 28
 
 
 def between_person_sd(side: Side, trait: Callable[[Side], float]) -> float:
@@ -37,10 +37,15 @@ def between_person_sd(side: Side, trait: Callable[[Side], float]) -> float:
     groups = [g for g in per.values() if len(g) >= 2]
     if len(groups) < 3:
         return 0.0
-    singles = [np.array([trait([u]) for u in g]) for g in groups]
+    singles = [np.array([_trait(trait, u.text) for u in g]) for g in groups]
     means = np.array([s.mean() for s in singles])
     noise = float(np.mean([s.var(ddof=1) / len(s) for s in singles]))
     return math.sqrt(max(0.0, float(means.var(ddof=1)) - noise))
+
+
+@lru_cache(maxsize=400_000)
+def _trait(trait: Callable[[Side], float], text: str) -> float:
+    return trait([Utterance(text, "")])
 
 
 def self_similarity(side: Side) -> float:
@@ -58,6 +63,7 @@ def self_similarity(side: Side) -> float:
     return float(np.mean(scores)) if scores else 0.0
 
 
+@lru_cache(maxsize=100_000)
 def _bigrams(text: str) -> frozenset[tuple[str, str]]:
     tokens = ["<s>", *words(text), "</s>"]
     return frozenset(pairwise(tokens))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -105,13 +106,23 @@ SLOP = re.compile(
 
 def rate(pattern: re.Pattern[str]) -> Callable[[Side], float]:
     """Share of turns that contain the pattern."""
-    return lambda side: sum(bool(pattern.search(u.text)) for u in side) / len(side)
+    return lambda side: sum(_has(pattern, u.text) for u in side) / len(side)
+
+
+@lru_cache(maxsize=1_000_000)
+def _has(pattern: re.Pattern[str], text: str) -> bool:
+    return bool(pattern.search(text))
+
+
+@lru_cache(maxsize=100_000)
+def _slop(text: str) -> int:
+    return len(SLOP.findall(text))
 
 
 def slop_per_1k(side: Side) -> float:
     """Matches of SLOP per 1,000 words."""
     total = sum(len(words(u.text)) for u in side)
-    return 1000 * sum(len(SLOP.findall(u.text)) for u in side) / max(1, total)
+    return 1000 * sum(_slop(u.text) for u in side) / max(1, total)
 
 
 def _difference(value: Callable[[Side], float]) -> Callable[[Side, Side], float]:

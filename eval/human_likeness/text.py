@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+", re.UNICODE)
 _SPEAKER = re.compile(r"^\s*[\w .'-]{1,30}:\s+", re.UNICODE)
@@ -24,9 +25,13 @@ class Utterance:
     turn: int = 0
 
 
-def words(text: str) -> list[str]:
-    """Lower-cased words and numbers; apostrophes inside words are kept, curly ones made straight."""
-    return [w.replace("’", "'").lower() for w in _WORD.findall(text)]
+@lru_cache(maxsize=100_000)
+def words(text: str) -> tuple[str, ...]:
+    """Lower-cased words and numbers; apostrophes inside words are kept, curly ones made straight.
+
+    Cached: resampling reads every turn hundreds of times.
+    """
+    return tuple(w.replace("’", "'").lower() for w in _WORD.findall(text))
 
 
 def normalise(text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -86,11 +87,18 @@ def burrows_delta(a: Side, b: Side) -> float:
 
 def _function_profile(side: Side) -> F64:
     """Relative frequencies per conversation, [conversations, words]."""
-    per: dict[str, Counter[str]] = {}
+    per: dict[str, F64] = {}
     for u in side:
-        per.setdefault(u.conversation, Counter()).update(words(u.text))
-    rows = [[c[w] / max(1, sum(c.values())) for w in FUNCTION_WORDS] for c in per.values()]
-    return np.array(rows, dtype=np.float64)
+        per[u.conversation] = per.get(u.conversation, 0.0) + _function_counts(u.text)
+    rows = np.stack(list(per.values()))  # [conversations, words + 1]
+    return rows[:, :-1] / np.maximum(1, rows[:, -1:])
+
+
+@lru_cache(maxsize=100_000)
+def _function_counts(text: str) -> F64:
+    """Counts of the function words, and of all words at the end."""
+    found = Counter(words(text))
+    return np.array([*(found[w] for w in FUNCTION_WORDS), found.total()], dtype=np.float64)
 
 
 def mattr(tokens: Sequence[str], window: int = MATTR_WINDOW) -> float:
