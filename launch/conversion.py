@@ -22,13 +22,16 @@ from megatron_osim.config import ArchitectureConfig, MidtrainConfig, ParallelCon
 RESULT = "comparison.json"
 
 
+Direction = Literal["hf-to-megatron", "megatron-to-hf", "random-to-hf", "compare"]
+
+
 class ConvertConfig(Config):
     """One conversion or comparison."""
 
-    direction: Literal["hf-to-megatron", "megatron-to-hf", "compare"]
+    direction: Direction
     hf: Path
     """Hugging Face folder that is read, written or compared."""
-    checkpoints: Path
+    checkpoints: Path | None = None
     """Folder of Megatron checkpoints (RUN/checkpoints) that is written, or whose newest one is read."""
     architecture: ArchitectureConfig
     tokenizer: Path | None = None
@@ -59,7 +62,7 @@ def hf_to_megatron(hf: Path, folder: Path, parallel: ParallelConfig, precision: 
     run = RunFolder.prepare(folder, config)
     with run.lock():
         run_local("launch.convert_worker", folder, config.ranks)
-    return config.checkpoints
+    return folder / "checkpoints"
 
 
 def megatron_to_hf(run: Path, hf: Path, parallel: ParallelConfig) -> None:
@@ -67,6 +70,20 @@ def megatron_to_hf(run: Path, hf: Path, parallel: ParallelConfig) -> None:
     if hf.exists():
         raise UsageError("it exists", where=str(hf), fix="give a folder that does not exist yet")
     _job(_of_run(run, "megatron-to-hf", hf, parallel))
+
+
+def random_to_hf(config: MidtrainConfig, hf: Path) -> None:
+    """Export the random weights that a midtraining run starts from."""
+    _job(
+        ConvertConfig(
+            direction="random-to-hf",
+            hf=hf,
+            architecture=config.resolve_architecture(),
+            tokenizer=config.tokenizer,
+            precision=config.precision,
+            seed=config.seed,
+        )
+    )
 
 
 def compare_with_transformers(run: Path, hf: Path) -> float:

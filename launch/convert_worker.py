@@ -19,7 +19,7 @@ from launch.conversion import RESULT, ConvertConfig
 from megatron_osim.batch import PackedBatch
 from megatron_osim.checkpoint import Checkpointer
 from megatron_osim.config import CheckpointConfig, OptimizerConfig
-from megatron_osim.convert import export_hf, load_hf
+from megatron_osim.convert import export_hf, load_hf, load_random
 from megatron_osim.model import build_model
 from megatron_osim.runtime import Ranks, initialize, shutdown
 from megatron_osim.train_step import forward_logprobs
@@ -47,6 +47,11 @@ def main() -> None:
 def convert(config: ConvertConfig, ranks: Ranks, folder: Path) -> None:
     """Collective: every rank calls it."""
     chunks = build_model(config.architecture, config.parallel, precision=config.precision)
+    if config.direction == "random-to-hf":
+        load_random(chunks, config.architecture, seed=config.seed)
+        export_hf(chunks, config.architecture, config.hf, config.tokenizer)
+        return
+    assert config.checkpoints is not None
     if config.direction == "hf-to-megatron":
         load_hf(chunks, config.architecture, config.hf)
     trainer = build_trainer(

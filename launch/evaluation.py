@@ -18,6 +18,8 @@ from common.files import hash_file, hash_json
 from common.run_folder import RunFolder
 from eval.config import EvalConfig
 from eval.results import RESULTS_FILE, Results
+from eval.run import Contestants, Progress
+from eval.run import run as play
 from rl.rollout.config import RolloutConfig
 
 
@@ -49,7 +51,7 @@ class EvalRunConfig(EvalConfig):
         return EvalConfig(**{name: getattr(self, name) for name in EvalConfig.model_fields})
 
 
-def evaluate(config: EvalRunConfig, folder: Path, on_progress: Callable[[str], None] = lambda _line: None) -> Results:
+def evaluate(config: EvalRunConfig, folder: Path, on_progress: Callable[[Progress], None] | None = None) -> Results:
     """Evaluate and write RUN/results.json. Raises Interrupted or LowCoverage."""
     if not (config.model.path / "config.json").is_file():
         fix = "give the folder of an HF export (osim midtrain writes RUN/hf)"
@@ -61,13 +63,11 @@ def evaluate(config: EvalRunConfig, folder: Path, on_progress: Callable[[str], N
     return results
 
 
-async def _evaluate(config: EvalRunConfig, run: RunFolder, on_progress: Callable[[str], None]) -> Results:
+async def _evaluate(config: EvalRunConfig, run: RunFolder, on_progress: Callable[[Progress], None] | None) -> Results:
     from data_tools.renderer import Renderer
     from envs.engine import Sampling
     from envs.ledger import Ledger
     from envs.players.engine import EnginePlayer
-    from eval.run import Contestants
-    from eval.run import run as play
     from eval.store import LedgerStore
     from rl.rollout.select import open_rollout
 
@@ -84,7 +84,7 @@ async def _evaluate(config: EvalRunConfig, run: RunFolder, on_progress: Callable
                 contestants,
                 LedgerStore(ledger),
                 name=config.name,
-                on_progress=lambda p: on_progress(p.line()),
+                on_progress=on_progress,
                 provenance={"model_path": str(model), "engine": engine.name},
             )
     finally:

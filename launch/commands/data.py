@@ -1,59 +1,129 @@
-"""`osim data …`."""
+"""`osim data …`: corpora to indexed shards and back."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from launch.commands.options import example, not_built_yet
+from launch.commands.options import Overrides, Recipe, example, not_built_yet
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
-app.add_typer(group, name="data", help="Corpora to indexed shards and back.")
+app.add_typer(group, name="data", help="Corpora to indexed shards and back: prepare, inspect, verify, merge, pack …")
+Prefix = Annotated[Path, typer.Argument(help="PREFIX of the shard's files.", show_default=False)]
+TokenizerOption = Annotated[
+    Path | None, typer.Option("--tokenizer", help="Hugging Face tokenizer folder.", show_default=False)
+]
+PREPARE = "launch/recipes/quickstart/prepare.yaml"
 
 
-@group.command("prepare", **example("osim data prepare"))
-def prepare() -> None:
-    """TBD."""
-    not_built_yet("data prepare")
+@group.command(
+    **example(
+        f"osim data prepare --recipe {PREPARE} \\",
+        "    'inputs=[{glob: runs/quickstart/corpus/train.jsonl}]' \\",
+        "    tokenizer=runs/quickstart/tokenizer/hf output=data/train",
+    )
+)
+def prepare(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Corpus files to one shard: rendered, tokenized, masked, packed. A killed run resumes to the same bytes."""
+    from common.config import load
+    from data_tools.config import PrepareConfig
+    from data_tools.prepare import prepare as run
+    from launch.progress import show
+
+    config = load(PrepareConfig, recipe, overrides or ())
+    with show("bytes") as update:
+        made = run(config, lambda done, total: update(done, total, ""))
+    typer.echo(f"{config.output}: {made.documents} documents, {made.tokens} tokens, {made.trained_tokens} trained")
+    if made.pack:
+        typer.echo(f"packed into {made.pack.bins} bins of {made.pack.sequence_length}, {made.pack.fill:.1%} full")
 
 
-@group.command("inspect", **example("osim data inspect"))
-def inspect() -> None:
-    """TBD."""
-    not_built_yet("data inspect")
+@group.command(**example("osim data inspect runs/quickstart/shards/train --document 0"))
+def inspect(
+    prefix: Prefix,
+    document: Annotated[int | None, typer.Option(help="Show this document with its loss mask.", min=0)] = None,
+    tokenizer: TokenizerOption = None,
+) -> None:
+    """Documents, tokens and trained share per source, lengths, and single documents with the mask laid over them."""
+    from common.errors import UsageError
+    from data_tools.inspect import length_histogram, spans, statistics
+    from data_tools.renderer import Renderer
+    from data_tools.shards import Shard
+
+    shard = Shard.open(prefix)
+    if document is None:
+        for s in statistics(shard):
+            typer.echo(
+                f"{s.source}: {s.documents} documents of {s.rows} rows, {s.tokens} tokens, "
+                f"{s.trained_tokens / max(1, s.tokens):.1%} trained, length mean {s.mean_length:.0f} "
+                f"p99 {s.p99_length} longest {s.longest}, {s.dropped} dropped, {s.cut} cut"
+            )
+        histogram = length_histogram(shard)
+        for edge, count in zip(histogram.edges, histogram.documents, strict=False):
+            typer.echo(f"  from {edge:>7} tokens: {count}")
+        return
+    if document >= len(shard):
+        raise UsageError(f"there are {len(shard)} documents", where=str(prefix), fix="give a smaller --document")
+    folder = tokenizer or Path(shard.manifest.tokenizer.folder)
+    typer.echo(f"source {shard.source(document)}; trained text is between » and «")
+    for span in spans(shard, Renderer.load(folder), document):
+        typer.echo(f"»{span.text}«" if span.trained else span.text, nl=False)
+    typer.echo()
 
 
-@group.command("verify", **example("osim data verify"))
-def verify() -> None:
-    """TBD."""
-    not_built_yet("data verify")
+@group.command(**example("osim data verify runs/quickstart/shards/train --tokenizer runs/quickstart/tokenizer/hf"))
+def verify(prefix: Prefix, tokenizer: TokenizerOption = None) -> None:
+    """Read every byte: checksums, index, ids, masks, counts, packing; with a tokenizer, the round trip too."""
+    from data_tools.verify import verify as run
+
+    for check in run(prefix, tokenizer=tokenizer).checks:
+        typer.echo(f"✓ {check}")
 
 
-@group.command("merge", **example("osim data merge"))
-def merge() -> None:
-    """TBD."""
-    not_built_yet("data merge")
+@group.command(**example("osim data merge data/part0 data/part1 --output data/train"))
+def merge(
+    prefixes: Annotated[list[Path], typer.Argument(help="PREFIXes of the shards.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="PREFIX of the joined shard.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+) -> None:
+    """Join shards of one tokenizer and packing, in the given order."""
+    from data_tools.merge import merge as run
+
+    made = run(prefixes, output, overwrite=overwrite)
+    typer.echo(f"{output}: {made.documents} documents, {made.tokens} tokens")
 
 
-@group.command("pack", **example("osim data pack"))
-def pack() -> None:
-    """TBD."""
-    not_built_yet("data pack")
+@group.command(**example("osim data pack runs/quickstart/shards/train --sequence-length 2048"))
+def pack(
+    prefix: Prefix,
+    sequence_length: Annotated[int, typer.Option(help="Tokens per bin.", min=16, show_default=False)],
+    seed: Annotated[int, typer.Option(help="Of the packing.")] = 0,
+    drop_long: Annotated[bool, typer.Option("--drop-long", help="Leave out what is longer than a bin.")] = False,
+) -> None:
+    """Pack a shard anew; nothing is tokenized again."""
+    from data_tools.repack import repack
+
+    made = repack(prefix, sequence_length, seed=seed, on_long="drop" if drop_long else "stop")
+    if made.pack:
+        typer.echo(f"{prefix}: {made.pack.bins} bins of {sequence_length}, {made.pack.fill:.1%} full")
 
 
-@group.command("ground", **example("osim data ground"))
+@group.command(**example("osim data ground --recipe ground.yaml"))
 def ground() -> None:
-    """TBD."""
+    """Write the social grounding (who speaks, to whom, situation, goal) of conversations that lack it."""
     not_built_yet("data ground")
 
 
-@group.command("decontaminate", **example("osim data decontaminate"))
+@group.command(**example("osim data decontaminate data/corpus/*.jsonl --suite soul"))
 def decontaminate() -> None:
-    """TBD."""
+    """Remove what the evaluation suites ask from a corpus."""
     not_built_yet("data decontaminate")
 
 
-@group.command("fetch", **example("osim data fetch"))
+@group.command(**example("osim data fetch dailydialog"))
 def fetch() -> None:
-    """TBD."""
+    """Download a public corpus at its pinned revision."""
     not_built_yet("data fetch")

@@ -1,35 +1,65 @@
-"""`osim eval …`."""
+"""`osim eval run / compare / rescore / report`."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from launch.commands.options import example, not_built_yet
+from launch.commands.options import Out, Overrides, Recipe, example, not_built_yet
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
 app.add_typer(group, name="eval", help="The SOUL suite: run, compare, rescore, report.")
+Runs = Annotated[list[Path], typer.Argument(help="Run folders of osim eval run.", show_default=False)]
 
 
-@group.command("run", **example("osim eval run"))
-def run() -> None:
-    """TBD."""
-    not_built_yet("eval run")
+@group.command(
+    **example(
+        "osim eval run --recipe launch/recipes/quickstart/eval.yaml --out runs/eval \\",
+        "    model.path=runs/quickstart/midtrain/hf limit=100",
+    )
+)
+def run(recipe: Recipe, out: Out = Path("runs/eval"), overrides: Overrides = None) -> None:
+    """Evaluate a model: results with coverage and 95 % intervals. Run again, it plays only what has no score."""
+    from common.config import load
+    from eval.results import text_table
+    from launch.evaluation import EvalRunConfig, evaluate
+    from launch.progress import show
+
+    config = load(EvalRunConfig, recipe, overrides or ())
+    with show("evaluating") as update:
+        results = evaluate(config, out.absolute(), lambda p: update(p.done, p.planned, p.line()))
+    typer.echo(text_table(results))
 
 
-@group.command("compare", **example("osim eval compare"))
-def compare() -> None:
-    """TBD."""
-    not_built_yet("eval compare")
+@group.command(**example("osim eval compare runs/quickstart/eval-before runs/quickstart/eval-midtrained"))
+def compare(runs: Runs) -> None:
+    """Paired differences of the later runs from the first, on the questions that both answered."""
+    from eval.compare import compare_all
+    from eval.results import Results
+
+    for one in compare_all([Results.load(path) for path in runs]):
+        typer.echo(f"{one.before} → {one.after}")
+        typer.echo(one.summary())
 
 
-@group.command("rescore", **example("osim eval rescore"))
+@group.command(**example("osim eval rescore runs/eval --profile soul"))
 def rescore() -> None:
-    """TBD."""
+    """Score recorded episodes under another profile, without asking the model again."""
     not_built_yet("eval rescore")
 
 
-@group.command("report", **example("osim eval report"))
-def report() -> None:
-    """TBD."""
-    not_built_yet("eval report")
+@group.command(**example("osim eval report runs/quickstart/eval-midtrained --output report.html"))
+def report(
+    runs: Runs,
+    output: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+) -> None:
+    """One self-contained HTML page over one or several runs: curves, intervals, comparisons, transcripts."""
+    from eval.report.from_run import report_runs
+
+    made = report_runs(runs, output)
+    typer.echo(
+        f"{made.path}: {made.size_bytes / 1e6:.1f} MB, {made.episodes_shown} of {made.episodes_total} episodes"
+    )

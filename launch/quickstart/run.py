@@ -14,17 +14,21 @@ from pathlib import Path
 
 from common.errors import Interrupted
 from common.run_folder import RunFolder
-from launch.quickstart.config import resolve
+from launch.memory import PeakMemory
+from launch.quickstart.config import Folders, resolve
 from launch.quickstart.pipeline import Done, Pipeline
 from launch.quickstart.stages import stages
+from launch.quickstart.summary import print_summary
 
 
 def run(recipe: Path, overrides: Sequence[str], folder: Path) -> list[Done]:
     """Run what is unfinished in `folder`."""
     config = resolve(recipe, overrides, folder)
     root = RunFolder.prepare(folder, config)
-    with root.lock(), _interruptible():
-        return Pipeline(folder, stages(config, folder)).run()
+    with root.lock(), _interruptible(), PeakMemory() as memory:
+        done = Pipeline(folder, stages(config, folder)).run()
+    print_summary(config, Folders(folder), done, memory.peak_gib)
+    return done
 
 
 @contextmanager
