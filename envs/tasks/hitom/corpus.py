@@ -4,30 +4,39 @@ Pure. `envs.tasks.write_corpus` puts the rows on disk.
 
 An answer tells the places that the asked chain knows of, in order, and ends with the last one in `<answer>`. The
 first turn has the very form of the task's prompt, so a model trained here can be asked any of the task's questions.
+Some first turns also hold what training by reinforcement appends to a prompt: the privileged context of a teacher, or
+feedback on a wrong answer, so that the model has met both before they are put to use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from random import Random
 from typing import Any
 
+from pydantic import Field
+
+from common.config import Config
 from common.seeds import derive_rng
-from envs.tasks.hitom.feedback import known_events
+from envs.tasks.hitom.feedback import known_events, privileged_context, wrong_answer_feedback
 from envs.tasks.hitom.generator import Difficulty, Part, generate
 from envs.tasks.hitom.rows import Item, PromptStyle, problem_rows, prompt_text, read_item
+from envs.tokens import with_feedback
+from envs.types import Message
 
 SOURCE = "tom_hitom_generated"
 
 
-@dataclass(frozen=True)
-class CorpusShape:
+class CorpusShape(Config):
     """How stories become conversations."""
 
-    questions: int = 5
+    questions: int = Field(default=5, ge=1)
     """Questions asked about one story, at most; they come in random order."""
-    informed_share: float = 0.0
+    informed_share: float = Field(default=0.15, ge=0, le=1)
     """Share of conversations whose first message also holds the privileged context."""
+    corrected_share: float = Field(default=0.15, ge=0, le=1)
+    """Share of conversations whose first message also holds feedback on some wrong answer."""
 
 
 def spoken_answer(item: Item) -> str:
@@ -54,14 +63,31 @@ def conversations(
         yield {
             "data_source": SOURCE,
             "id": problem.story_hash,
-            "messages": _messages(items),
+            "messages": _messages(items, _hint(items[0], rng, shape)),
             "extra_info": {"part": part, "orders": [item.order for item in items]},
         }
 
 
-def _messages(items: Sequence[Item]) -> list[dict[str, str]]:
-    messages = []
-    for number, item in enumerate(items):
-        messages.append({"role": "user", "content": prompt_text(item) if number == 0 else item.question})
-        messages.append({"role": "assistant", "content": spoken_answer(item)})
-    return messages
+def _hint(item: Item, rng: Random, shape: CorpusShape) -> str | None:
+    """Privileged context, feedback on a wrong answer, or nothing."""
+    draw = rng.random()
+    if draw < shape.informed_share:
+        return privileged_context(item)
+    if draw < shape.informed_share + shape.corrected_share:
+        wrong = rng.choice([choice for choice in item.choices if choice != item.answer])
+        told = [choice for choice in item.choices if choice != item.answer and choice in item.story]
+        feedback = wrong_answer_feedback(item, rng.choice(told) if told else wrong)
+        return feedback.text if feedback else None
+    return None
+
+
+def _messages(items: Sequence[Item], hint: str | None) -> list[dict[str, str]]:
+    """Prompt and answer of the first item, then question and answer of the others."""
+    opening = [Message("user", prompt_text(items[0]))]
+    messages = [
+        *(opening if hint is None else with_feedback(opening, hint)),
+        Message("assistant", spoken_answer(items[0])),
+    ]
+    for item in items[1:]:
+        messages += [Message("user", item.question), Message("assistant", spoken_answer(item))]
+    return [asdict(message) for message in messages]

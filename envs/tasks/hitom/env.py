@@ -15,7 +15,7 @@ from random import Random
 from typing import Literal
 
 from envs.env import Done, Feedback
-from envs.tasks.hitom.feedback import format_feedback, known_events, wrong_answer_feedback
+from envs.tasks.hitom.feedback import format_feedback, privileged_context, wrong_answer_feedback
 from envs.tasks.hitom.rows import LETTERS, Item, prompt_text, read_item
 from envs.types import Message, Outcome, Row, Score, Seat
 
@@ -74,8 +74,7 @@ class HitomEnv:
 
     def privileged(self, row: Row, seat: Seat) -> str | None:
         """The events that the asked chain knows of, in order."""
-        events = known_events(read_item(row))
-        return None if events is None else f"What counts here: {' '.join(events)}"
+        return privileged_context(read_item(row))
 
 
 def read_choice(item: Item, reply: str, profile: Profile) -> str | None:
@@ -87,8 +86,11 @@ def read_choice(item: Item, reply: str, profile: Profile) -> str | None:
 
 
 def _named(item: Item, answer: str, *, letters_only: bool) -> str | None:
+    """The choice that `answer` is, by its letter (where the prompt shows letters) or its text."""
     for letter, choice in zip(LETTERS, item.choices, strict=False):
-        texts = (letter,) if letters_only else (letter, f"{letter}.", choice, f"{letter}. {choice}")
+        texts: tuple[str, ...] = (letter,) if letters_only else (letter, f"{letter}.", choice, f"{letter}. {choice}")
+        if item.prompt == "brief":
+            texts = (choice,)
         if answer.casefold() in {text.casefold() for text in texts}:
             return choice
     return None

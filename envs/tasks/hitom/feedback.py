@@ -48,6 +48,12 @@ def known_events(item: Item) -> list[str] | None:
     return lines
 
 
+def privileged_context(item: Item) -> str | None:
+    """`known_events` as one text, for a teacher who may know the answer."""
+    events = known_events(item)
+    return None if events is None else f"What counts here: {' '.join(events)}"
+
+
 def _reason(story: Story, chain: Chain, thing: str, chosen: str, rules: Rules) -> str:
     last = None
     for index, event, scene in story.scenes():

@@ -64,6 +64,8 @@ class Difficulty(Config):
     rooms: int = Field(default=len(ROOMS), ge=1, le=len(ROOMS))
     plain_containers: bool = False
     """Containers of one word each instead of the benchmark's coloured ones."""
+    waiting_room: bool = True
+    """Whether a chapter ends with everybody in the waiting room (needed where they make claims)."""
     rules: Rules = "stated"
 
     @model_validator(mode="after")
@@ -80,6 +82,8 @@ class Difficulty(Config):
             raise ValueError("choices: more than containers")
         if self.containers > len(self._container_list):
             raise ValueError(f"containers: there are {len(self._container_list)} of this kind")
+        if self.tell_probability and not self.waiting_room:
+            raise ValueError("waiting_room: claims are made there")
         if self.things < self.chapters:
             raise ValueError("things: fewer than chapters")
         return self
@@ -220,7 +224,8 @@ def _chapter(
         moves = rng.random() < difficulty.move_probability
         events.append(Move(agent, thing, container) if moves else Stay(agent, room))
         events.append(Exit(agent, room))
-    events.append(Enter(tuple(cast), WAITING_ROOM))
+    if difficulty.waiting_room:
+        events.append(Enter(tuple(cast), WAITING_ROOM))
     if len(agents) > 1 and rng.random() < difficulty.tell_probability:
         events += _claims(rng, cast, agents, thing, containers)
     return events

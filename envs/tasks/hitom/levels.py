@@ -24,19 +24,20 @@ LEVELS: Mapping[str, Level] = {
     for level in (
         # The benchmark's sizes: five agents, up to three chapters, claims, 15 lettered choices, the rules in full.
         Level("hitom", Difficulty(chapters=2, tell_probability=0.5), "rules"),
-        # For models of a few million parameters: one chapter, few words, no rules text.
+        # For models of a few million parameters: one chapter, few words, no rules text, no choices to pick from.
         Level(
             "hitom_mini",
             Difficulty(
                 agents=3,
                 move_probability=0.7,
                 distractor_probability=0.0,
-                choices=6,
+                choices=12,
                 names=10,
                 things=8,
                 containers=12,
                 rooms=4,
                 plain_containers=True,
+                waiting_room=False,
             ),
             "brief",
         ),

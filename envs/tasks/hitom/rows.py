@@ -152,9 +152,9 @@ def read_item(row: Row) -> Item:
 
 
 def prompt_text(item: Item) -> str:
-    """What the model is asked. "brief" has no rules, line numbers or letters: for models trained on the format."""
+    """What the model is asked. "brief" is story and question, nothing else: for models trained on the format."""
     if item.prompt == "brief":
-        return f"{item.story}\n{item.question}\nChoose from {', '.join(item.choices)}."
+        return f"{item.story}\n{item.question}"
     choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, item.choices, strict=False))
     return (
         f"Read the story, which is told in the order of events, and answer the question about it.\n\n"

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Examples may be slow on a loaded machine; slowness is measured in tests/bench, not here.
+settings.register_profile("osim", deadline=None)
+settings.load_profile("osim")
 
 
 @pytest.fixture(scope="session")
