@@ -5,7 +5,7 @@ All documents are shuffled and cut into windows (100 000 by default). A window i
 1. long documents (over an eighth of the capacity) by best fit, opening bins as they need them;
 2. the others into the emptiest of all the bins that the window's tokens will fill, so that every bin gets a
    similar mix of lengths and a similar number of segments;
-3. the shortest few per cent by best fit again, which fills the gaps that are left to the last token.
+3. the shortest tenth by best fit again, which fills the gaps that are left to the last token.
 
 What fits nowhere goes to the next window. Plain best-fit decreasing fills as well but sorts: it ends with bins of
 thousands of tiny documents. Constant time per document: a bitmap over residual capacities with a second bitmap over
@@ -27,7 +27,7 @@ WINDOW = 100_000
 MAX_SEGMENTS = 256
 LONG_SHARE = 8
 """A document is long when it takes more than 1/LONG_SHARE of a bin."""
-FILL_SHARE = 0.04
+FILL_SHARE = 0.1
 """Share of a window's tokens, in its shortest documents, kept to fill the gaps."""
 
 

@@ -81,7 +81,7 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
         with ThreadPoolExecutor(1) as pool:
             hashes = pool.submit(lambda: [hash_file(f.path) for f in files])
             records = _run_units(job, units, progress or (lambda done, total: None))
-            check_masks(config, total_counts(records))
+            _check_masks_or_discard(job, total_counts(records))
             parts = [_part(job, record) for record in records]
             joined = join(config.output, parts, token_dtype(renderer.vocab_size), PackSettings.of(config))
             manifest = _manifest(config, renderer, key, files, hashes.result(), check, records, joined)
@@ -112,15 +112,16 @@ def _existing(config: PrepareConfig, key: str) -> Manifest | None:
 def _open_work(work: Path, key: str, *, overwrite: bool) -> None:
     """Keep the finished units of an interrupted run of the same content, refuse those of another."""
     plan = work / "plan.json"
+    (work / "units").mkdir(exist_ok=True)
     if plan.exists() and read_json(plan)["key"] != key:
-        if not overwrite:
+        if not overwrite and any((work / "units").iterdir()):
             raise UsageError(
                 "an unfinished run with other inputs, tokenizer or configuration is there",
                 where=str(work),
                 fix="repeat that command to finish it, remove the folder, or set overwrite: true",
             )
-        shutil.rmtree(work / "units", ignore_errors=True)
-    (work / "units").mkdir(exist_ok=True)
+        shutil.rmtree(work / "units")
+        (work / "units").mkdir()
     write_json(plan, {"key": key})
 
 
@@ -158,7 +159,7 @@ def _run_units(job: Job, units: Sequence[Unit], progress: Progress) -> list[Unit
         records[unit.index] = record
         done += unit.size
         progress(done, total)
-        check_masks(job.config, total_counts(list(records.values())), at_least=EARLY_CHECK_ROWS)
+        _check_masks_or_discard(job, total_counts(list(records.values())), at_least=EARLY_CHECK_ROWS)
     return [records[u.index] for u in units]
 
 
@@ -219,6 +220,15 @@ def total_counts(records: Sequence[UnitRecord]) -> dict[str, SourceCount]:
         for source, count in record.counts.items():
             totals[source] = totals.get(source, SourceCount()) + count
     return dict(sorted(totals.items()))
+
+
+def _check_masks_or_discard(job: Job, counts: Mapping[str, SourceCount], *, at_least: int = 1) -> None:
+    """`check_masks`; units with a suspicious mask are of no use under any other configuration either."""
+    try:
+        check_masks(job.config, counts, at_least=at_least)
+    except GateError:
+        shutil.rmtree(job.work / "units")
+        raise
 
 
 def check_masks(config: PrepareConfig, counts: Mapping[str, SourceCount], *, at_least: int = 1) -> None:

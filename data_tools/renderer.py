@@ -6,6 +6,10 @@ Invariants (tests/data_tools/test_renderer.py):
 * special-token text inside content never becomes a control token: content is encoded as plain text;
 * trained tokens are the content of trained roles and its end token, never a role header or the newline after.
 
+Content is encoded by itself, so a boundary of tokens lies where an engine starts to sample. Where content begins with
+a newline, encoding the whole text at once would merge it with the header's newline; that is the only difference from
+the tokenizer's own append-only template.
+
 Templates that rewrite history (Qwen3's hybrid thinking) are rendered in this append-only form.
 """
 

@@ -79,7 +79,7 @@ class Shard:
 def _open_sources(path: Path) -> NDArray[np.uint16]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as e:
+    except (OSError, EOFError, ValueError) as e:
         raise DataError(f"not readable: {e}", where=str(path), fix="run `osim data prepare` again") from e
     if array.dtype != np.uint16 or array.ndim != 1:
         raise DataError("not a uint16 vector", where=str(path), fix="run `osim data prepare` again")

@@ -25,21 +25,28 @@ BLOCK = 1 << 24
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was checked and what was found."""
+    """What was checked, and what was found wrong."""
 
     checks: tuple[str, ...]
     problems: tuple[str, ...]
 
-    def raise_if_broken(self, prefix: Path) -> None:
-        """DataError with every problem."""
-        if self.problems:
-            listing = "\n".join(f"  - {p}" for p in self.problems)
-            raise DataError(
-                f"the shard is damaged\n{listing}", where=str(prefix), fix="run `osim data prepare` again"
-            )
-
 
 def verify(
+    prefix: Path,
+    *,
+    tokenizer: Path | None = None,
+    sample: int = 200,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """`examine`, and DataError with every problem when there is one."""
+    report = examine(prefix, tokenizer=tokenizer, sample=sample, progress=progress)
+    if report.problems:
+        listing = "\n".join(f"  - {p}" for p in report.problems)
+        raise DataError(f"the shard is damaged\n{listing}", where=str(prefix), fix="run `osim data prepare` again")
+    return report
+
+
+def examine(
     prefix: Path,
     *,
     tokenizer: Path | None = None,
