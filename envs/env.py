@@ -59,7 +59,10 @@ class FeedbackAsk:
 class Env(Protocol[S]):
     """One task's rules. S is an immutable state."""
 
-    seats: tuple[Seat, ...]
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """Everybody at the table, always in this order."""
+        ...
 
     def start(self, row: Row, rng: Random) -> S:
         """The first state. `rng` is the same for all samples of a row. Raises DataError on a malformed row."""

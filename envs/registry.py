@@ -9,10 +9,12 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import UsageError
+from common.seeds import derive_seed
 from envs.env import Env
 from envs.judges.spec import JudgeSpec
 from envs.types import Episode, Limits, Row, Seat
@@ -24,7 +26,10 @@ Profile = Literal["strict", "soul", "author"]
 """Scorer profiles: ours (used for reward), OdysSim's, the benchmark authors' own rule."""
 
 BUILTIN: Mapping[str, str] = {
+    "fantom": "envs.tasks.fantom:spec",
     "hitom": "envs.tasks.hitom:spec",
+    "mmtom": "envs.tasks.mmtom:spec",
+    "tombench": "envs.tasks.tombench:spec",
     "hitom_mini": "envs.tasks.hitom:mini_spec",
     "negotiate": "envs.tasks.negotiate:spec",
 }
@@ -97,6 +102,8 @@ class TaskSpec:
     """The named part of the task that a row belongs to, e.g. "order 2": results are reported for each part too."""
     private: Callable[[Row], Mapping[Seat, Sequence[str]]] | None = None
     """Texts that only this seat may see; `check` searches every other view for them."""
+    read: Callable[[Path], Iterable[Row]] | None = None
+    """Reads a person's copy of the published data (see `with_data`)."""
     samples: Callable[[Row, Seat], Sequence[str]] | None = None
     """Plausible and wrong answers for `check` and `osim task play`; generic ones are used without it."""
 
@@ -134,6 +141,37 @@ def get(name: str) -> TaskSpec:
     if not isinstance(spec, TaskSpec):
         raise UsageError(f"{target} gave no TaskSpec", where=f"task {name}", fix="return envs.registry.TaskSpec(...)")
     return spec
+
+
+def with_data(spec: TaskSpec, path: Path, split: str = "test") -> TaskSpec:
+    """The task with rows from `path` as `split`: a limit takes a subset that depends on the seed only.
+
+    Raises UsageError for tasks that read no files.
+    """
+    read = spec.read
+    if read is None:
+        raise UsageError("this task makes its own rows", where=f"task {spec.name}", fix="leave the data path out")
+
+    def rows(asked: str, limit: int | None, seed: int) -> list[Row]:
+        if asked != split:
+            raise UsageError(f"{path} holds split {split!r}", where=f"task {spec.name}", fix=f"ask for {split!r}")
+        found = sorted(read(path), key=lambda row: derive_seed(seed, spec.name, row.id))
+        return found[:limit]
+
+    return replace(spec, rows=rows, splits=(split,))
+
+
+def no_rows(name: str) -> Callable[[str, int | None, int], Iterable[Row]]:
+    """The row source of a task whose data a person must bring."""
+
+    def rows(split: str, limit: int | None, seed: int) -> Iterable[Row]:
+        raise UsageError(
+            "its licence or host does not let osim ship the data",
+            where=f"task {name}",
+            fix="fetch it from spec().source and give its path as the task's data",
+        )
+
+    return rows
 
 
 def profile_of(spec: TaskSpec, profile: str) -> Profile:

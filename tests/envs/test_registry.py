@@ -39,7 +39,12 @@ def rules(spec: TaskSpec) -> set[str]:
 def test_every_built_in_task_conforms(name: str) -> None:
     spec = registry.get(name)
     assert spec.name == name
-    assert check(spec) == []
+    if spec.read is None:
+        assert check(spec) == []
+    else:
+        # Its data is a person's own copy: tests/envs/tasks checks it on the samples.
+        with pytest.raises(UsageError, match="give its path"):
+            check(spec)
 
 
 def test_an_unknown_task_names_near_ones() -> None:

@@ -1,0 +1,178 @@
+"""FANToM: rows in OdysSim's format and in AutoToM's (beliefs only), the environment, and the set-wise numbers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from common.errors import DataError
+from envs.env import Done, Feedback
+from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
+from envs.tasks.fantom.author import LETTERS
+from envs.tasks.fantom.scorers import Kind, Question, mark
+from envs.tasks.files import field, read_records, texts
+from envs.types import Episode, Limits, Message, Outcome, Row, Score, Seat
+
+NAME = "fantom"
+SEAT = "reader"
+FORMS: Mapping[Kind, str] = {
+    "choice": "Give the letter of one option as <answer>a</answer>.",
+    "list": "Give the names, separated by commas, as <answer>Name, Name</answer>.",
+    "binary": "Answer <answer>yes</answer> or <answer>no</answer>.",
+    "fact": "Give a short answer as <answer>…</answer>.",
+}
+
+
+def spec() -> TaskSpec:
+    """The registry's entry."""
+    return TaskSpec(
+        name=NAME,
+        axis="COG",
+        version=1,
+        metric=Metric("mean over questions"),
+        cluster="conversation",
+        licence="MIT (authors' files); Apache-2.0 (AutoToM's belief questions)",
+        env=FantomEnv,
+        rows=no_rows(NAME),
+        read=read_rows,
+        seats=(SEAT,),
+        profiles=("strict", "soul", "author"),
+        feedback=FeedbackPolicy("rule", sees_gold=True),
+        limits=Limits(max_turns=1, max_tokens=1024),
+        splits=("test",),
+        source=Source("https://github.com/skywalker023/fantom", "ebd35eb", note="data from the authors' bucket"),
+        aggregate=all_right,
+        part=lambda row: str(row.data["part"]),
+        samples=_samples,
+    )
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """One row per question."""
+    for number, record in enumerate(read_records(path)):
+        where = f"{path}, record {number + 1}"
+        context = str(field(record, "context", where=where))
+        data = _autotom(record, where) if "answer_choices" in record else _odyssim(record, where)
+        cluster = str(record.get("set_id") or record.get("part_id") or context[:200])
+        yield Row(NAME, str(number), cluster, {"context": context, **data})
+
+
+def _autotom(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    options, gold = texts(record["answer_choices"]), str(field(record, "gt_answer", where=where))
+    if gold not in options:
+        raise DataError("the answer is none of the options", where=where, fix="repair the row")
+    part = str(record.get("_cell", "belief"))
+    question = str(field(record, "question", where=where))
+    return {"question": question, "kind": "choice", "options": options, "correct": [gold], "wrong": [], "part": part}
+
+
+def _odyssim(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    named = str(field(record, "question_type", where=where))
+    kind = next((k for mark_, k in KINDS.items() if mark_ in named), None)
+    if kind is None:
+        raise DataError(f"unknown question type {named!r}", where=where, fix=f"one of {', '.join(KINDS)}")
+    correct = field(record, "correct_answer", where=where)
+    data: dict[str, Any] = {
+        "question": str(field(record, "complete_question", "question", where=where)),
+        "kind": kind,
+        "options": [],
+        "correct": texts(correct),
+        "wrong": texts(record["wrong_answer"]) if record.get("wrong_answer") else [],
+        "part": named,
+    }
+    if kind == "choice":
+        # The question's text lists (a), (b), …; the answer is the index.
+        count = sum(f"({letter})" in data["question"] for letter in LETTERS)
+        data["options"] = [f"({letter})" for letter in LETTERS[: max(2, count)]]
+        data["correct"] = [data["options"][int(correct)]]
+        data["wrong"] = []
+    return data
+
+
+KINDS: Mapping[str, Kind] = {
+    "multiple": "choice",
+    "choice": "choice",
+    "list": "list",
+    "binary": "binary",
+    "fact": "fact",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The row's question and the reply."""
+
+    prompt: str
+    question: Question
+    reply: str | None = None
+
+
+class FantomEnv:
+    """One seat reads a conversation and answers one question."""
+
+    seats: tuple[Seat, ...] = (SEAT,)
+
+    def __init__(self, profile: Profile = "strict") -> None:
+        self.profile = profile
+
+    def start(self, row: Row, rng: Random) -> Asked:
+        question = read_question(row)
+        listed = [f"({LETTERS[i]}) {text}" for i, text in enumerate(question.options) if text != f"({LETTERS[i]})"]
+        parts = [row.data["context"], row.data["question"], "\n".join(listed), FORMS[question.kind]]
+        return Asked("\n\n".join(str(part) for part in parts if part), question)
+
+    def turn(self, state: Asked) -> Sequence[Seat] | Done:
+        return Done() if state.reply is not None else self.seats
+
+    def view(self, state: Asked, seat: Seat) -> Sequence[Message]:
+        prompt = Message("user", state.prompt)
+        return [prompt] if state.reply is None else [prompt, Message("assistant", state.reply)]
+
+    def hear(self, state: Asked, seat: Seat, text: str) -> Asked:
+        return replace(state, reply=text)
+
+    def score(self, state: Asked) -> Mapping[Seat, Outcome]:
+        value = mark(state.question, state.reply or "", self.profile).value
+        return {SEAT: Score(0.0, format_error=True) if value is None else Score(value)}
+
+    def feedback(self, state: Asked, seat: Seat) -> Feedback | None:
+        value = mark(state.question, state.reply or "", self.profile).value
+        if value is None:
+            return Feedback(f"Your last reply had no single readable answer. {FORMS[state.question.kind]}", False)
+        if value == 1.0:
+            return None
+        return Feedback("Your last answer was not right. Go through who was present when each thing was said.", True)
+
+    def privileged(self, row: Row, seat: Seat) -> str | None:
+        return None
+
+
+def read_question(row: Row) -> Question:
+    """The question of a row. Raises DataError."""
+    d = row.data
+    correct, options = tuple(d["correct"]), tuple(d["options"])
+    if not correct or (d["kind"] == "choice" and correct[0] not in options):
+        raise DataError("no right answer", where=row.prompt_id, fix="repair the row")
+    index = options.index(correct[0]) if d["kind"] == "choice" else 0
+    return Question(d["kind"], correct, tuple(d["wrong"]), options, index)
+
+
+def all_right(episodes: Sequence[Episode]) -> dict[str, float]:
+    """ALL: share of conversations with every theory-of-mind question right (facts left out)."""
+    sets: dict[str, list[bool]] = defaultdict(list)
+    for episode in episodes:
+        outcome = episode.outcomes.get(SEAT)
+        if isinstance(outcome, Score) and episode.row.data["kind"] != "fact":
+            sets[episode.row.cluster].append(outcome.value == 1.0)
+    return {"ALL": sum(all(right) for right in sets.values()) / len(sets)} if sets else {}
+
+
+def _samples(row: Row, seat: Seat) -> Sequence[str]:
+    q = read_question(row)
+    right = f"({LETTERS[q.index]})" if q.kind == "choice" else ", ".join(q.correct)
+    everything = ", ".join((*q.correct, *q.wrong, "yes", "no"))
+    return [f"<answer>{right}</answer>", f"<answer>{everything}</answer>", f"{right}", "<answer>(a) or (b)</answer>"]

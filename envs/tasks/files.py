@@ -1,0 +1,116 @@
+"""Rows from a person's own copy of a benchmark: JSON, JSON lines or Parquet; nothing is downloaded or shipped.
+
+OdysSim's Parquet rows hold a task's fields in `extra_info`, sometimes with a JSON text in `raw`; both are unfolded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.errors import DataError, UsageError
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Every record of a file, or of all files of a folder in name order. Raises UsageError or DataError."""
+    if path.is_dir():
+        for file in sorted(p for p in path.iterdir() if p.suffix in READERS):
+            yield from read_records(file)
+        return
+    if not path.is_file() or path.suffix not in READERS:
+        raise UsageError(
+            "no benchmark file here", where=str(path), fix=f"give a file or folder of {', '.join(sorted(READERS))}"
+        )
+    for number, record in enumerate(READERS[path.suffix](path), start=1):
+        if not isinstance(record, dict):
+            raise DataError("a record is no object", where=f"{path}, record {number}", fix="one object per record")
+        yield unfold(record)
+
+
+def loads(data: bytes) -> Any:
+    """JSON; the NaN that pandas writes for an empty cell is read as null."""
+    return json.loads(data, parse_constant=lambda name: None)
+
+
+def _jsonl(path: Path) -> Iterator[Any]:
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if line.strip():
+            try:
+                yield loads(line)
+            except ValueError as e:
+                raise DataError(f"not JSON: {e}", where=f"{path}, line {number}", fix="repair the file") from e
+
+
+def _json(path: Path) -> Iterator[Any]:
+    try:
+        value = loads(path.read_bytes())
+    except ValueError:
+        yield from _jsonl(path)
+        return
+    yield from value if isinstance(value, list) else [value]
+
+
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow.parquet as pq  # heavy, and only for this format
+
+    for batch in pq.ParquetFile(path).iter_batches():
+        yield from batch.to_pylist()
+
+
+READERS = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet}
+
+
+def unfold(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with `extra_info` and `raw` merged in; what they say wins."""
+    out = dict(record)
+    for name in ("extra_info", "raw"):
+        inner = out.pop(name, None)
+        if isinstance(inner, str):
+            try:
+                inner = json.loads(inner)
+            except json.JSONDecodeError:
+                out[name] = inner
+                continue
+        if isinstance(inner, Mapping):
+            out.update(inner)
+        elif inner is not None:
+            out[name] = inner
+    return out
+
+
+def field(record: Mapping[str, Any], *names: str, where: str = "row") -> Any:
+    """The first of `names` that the record has. Raises DataError."""
+    for name in names:
+        if record.get(name) is not None:
+            return record[name]
+    raise DataError(f"no field {' or '.join(names)}", where=where, fix=f"the record has {', '.join(sorted(record))}")
+
+
+def texts(value: Any) -> list[str]:
+    """A list of texts, also when it is written as JSON text or as a Python list literal of strings.
+
+    Published files hold both. Nothing is evaluated: single-quoted lists are read by `_python_list`.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            return _python_list(value)
+    if isinstance(value, Mapping):
+        value = value.get("text", list(value.values()))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [str(v["text"]) if isinstance(v, Mapping) and "text" in v else str(v) for v in value]
+    return [str(value)]
+
+
+def _python_list(text: str) -> list[str]:
+    """Strings of a Python list literal, e.g. "['it''s', \\"b\\"]"; a text that is no list is one string."""
+    import ast  # its parser only: literal_eval runs no code
+
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return [text]
+    return [str(v) for v in value] if isinstance(value, list | tuple) else [text]

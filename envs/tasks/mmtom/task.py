@@ -1,0 +1,69 @@
+"""MMToM-QA, text only: which of two statements about a person's belief or goal is more likely."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from common.errors import DataError
+from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
+from envs.tasks.choice import SEAT, ChoiceEnv, Item, samples
+from envs.tasks.files import field, read_records
+from envs.types import Limits, Row, Seat
+
+NAME = "mmtom"
+OPTIONS = re.compile(r"(.*)\(a\)(.*)\(b\)(.*?)(?:Please respond with either a or b\.?)?\s*\Z", re.DOTALL)
+
+
+def spec() -> TaskSpec:
+    """The registry's entry."""
+    return TaskSpec(
+        name=NAME,
+        axis="COG",
+        version=1,
+        metric=Metric("accuracy"),
+        cluster="episode",
+        licence="MIT",
+        env=lambda profile: ChoiceEnv(read_item, profile, author_rule),
+        rows=no_rows(NAME),
+        read=read_rows,
+        seats=(SEAT,),
+        profiles=("strict", "soul", "author"),
+        feedback=FeedbackPolicy("rule", sees_gold=True),
+        limits=Limits(max_turns=1, max_tokens=1024),
+        splits=("test",),
+        source=Source("https://github.com/chuanyangjin/MMToM-QA", "cba94f39369828bf6f6173d3b8fd36f128fa0926"),
+        part=lambda row: f"type {row.data['question_type']}",
+        samples=_samples,
+    )
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The authors' questions.json (or OdysSim's rows with the same fields)."""
+    for number, record in enumerate(read_records(path)):
+        data = {
+            "question": str(field(record, "question")),
+            "answer": str(field(record, "answer")).strip().lower(),
+            "question_type": str(record.get("question_type", "all")),
+        }
+        yield Row(NAME, str(number), str(record.get("episode", number)), data)
+
+
+def read_item(row: Row) -> Item:
+    """The question of a row. Raises DataError."""
+    found = OPTIONS.match(str(row.data["question"]))
+    if found is None or row.data["answer"] not in ("a", "b"):
+        raise DataError("no two options (a) and (b) with an answer a or b", where=row.prompt_id)
+    text, first, second = (part.strip() for part in found.groups())
+    return Item(text, (first, second), "ab".index(row.data["answer"]))
+
+
+def author_rule(item: Item, reply: str) -> int | None:
+    """The authors compare the first character (testing_gpt.py): "A person…" is a."""
+    letter = reply.strip().lower()[:1]
+    return "ab".index(letter) if letter in ("a", "b") else None
+
+
+def _samples(row: Row, seat: Seat) -> Sequence[str]:
+    return samples(read_item(row))

@@ -1,0 +1,97 @@
+"""ToMBench: bilingual theory-of-mind multiple choice, in the authors' format and in OdysSim's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common.errors import DataError
+from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
+from envs.tasks.choice import LETTERS, SEAT, ChoiceEnv, Item, samples
+from envs.tasks.files import field, read_records
+from envs.tasks.tombench.author import extract_letter
+from envs.types import Limits, Row, Seat
+
+NAME = "tombench"
+OPTION_COLUMNS = {"en": "OPTION-{}", "zh": "选项{}"}
+TEXT_COLUMNS = {"en": ("STORY", "QUESTION"), "zh": ("故事", "问题")}
+LABEL = re.compile(r"\A\s*[A-D][.．、:：]\s*")
+"""Some of the authors' options repeat their own letter."""
+ANSWER_COLUMN = "答案\nANSWER"
+ABILITY_COLUMN = "能力\nABILITY"
+
+
+def spec() -> TaskSpec:
+    """The registry's entry."""
+    return TaskSpec(
+        name=NAME,
+        axis="COG",
+        version=1,
+        metric=Metric("accuracy"),
+        cluster="story",
+        licence="MIT",
+        env=lambda profile: ChoiceEnv(read_item, profile, author_rule),
+        rows=no_rows(NAME),
+        read=read_rows,
+        seats=(SEAT,),
+        profiles=("strict", "soul", "author"),
+        feedback=FeedbackPolicy("rule", sees_gold=True),
+        limits=Limits(max_turns=1, max_tokens=1024),
+        splits=("test",),
+        source=Source("https://github.com/zhchen18/ToMBench", "4f491f0784ed31ef93a8837615fbc48f885cf78d"),
+        part=lambda row: str(row.data["part"]),
+        samples=_samples,
+    )
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Both languages of every record of the authors' files; OdysSim's records as they are."""
+    for number, record in enumerate(read_records(path)):
+        languages = ("en", "zh") if ANSWER_COLUMN in record else (str(field(record, "language")),)
+        for language in languages:
+            item = _authors(record, language) if ANSWER_COLUMN in record else _odyssim(record)
+            ability = record.get(ABILITY_COLUMN) or record.get("_task") or record.get("ability") or "all"
+            part = f"{language}: {str(ability).partition(':')[0]}"
+            data = {"story": item[0], "question": item[1], "options": item[2], "answer": item[3], "part": part}
+            yield Row(NAME, f"{language}-{number}", f"{number}", data)
+
+
+def read_item(row: Row) -> Item:
+    """The question of a row. Raises DataError."""
+    d = row.data
+    options = tuple(str(o) for o in field(d, "options", where=row.prompt_id))
+    letter = str(field(d, "answer", where=row.prompt_id))
+    if letter not in LETTERS[: len(options)] or len(letter) != 1:
+        raise DataError(f"answer {letter!r} is not one of {len(options)} options", where=row.prompt_id)
+    return Item(f"{d['story']}\n\n{d['question']}", options, LETTERS.index(letter))
+
+
+def author_rule(item: Item, reply: str) -> int | None:
+    """One run of the authors' rule (they take the majority of five with shuffled options)."""
+    index = LETTERS.index(extract_letter(reply))
+    return index if index < len(item.options) else None
+
+
+def _authors(record: dict[str, Any], language: str) -> tuple[str, str, list[str], str]:
+    column = partial(OPTION_COLUMNS[language].format)
+    options = [LABEL.sub("", str(record[column(letter)])) for letter in "ABCD" if record.get(column(letter))]
+    story, question = (str(record[name]) for name in TEXT_COLUMNS[language])
+    return story, question, options, str(record[ANSWER_COLUMN]).strip()
+
+
+def _odyssim(record: dict[str, Any]) -> tuple[str, str, list[str], str]:
+    options = record.get("options_dict") or record.get("options") or {}
+    listed = [str(options[k]) for k in sorted(options) if options[k]] if isinstance(options, dict) else list(options)
+    return (
+        str(field(record, "story")),
+        str(field(record, "question")),
+        listed,
+        str(field(record, "correct_letter")).strip().upper(),
+    )
+
+
+def _samples(row: Row, seat: Seat) -> Sequence[str]:
+    return samples(read_item(row))

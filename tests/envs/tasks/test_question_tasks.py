@@ -1,0 +1,115 @@
+"""Tasks that ask one question: they load, conform, and their known exploits earn nothing under strict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import DataError, UsageError
+from envs import registry
+from envs.check import check
+from envs.play import play
+from envs.players.scripted import ScriptedPlayer
+from envs.registry import TaskSpec, with_data
+from envs.types import Row, Score
+
+SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "benchmarks"
+FILES = {
+    "fantom": "fantom/belief_short_40.jsonl",
+    "mmtom": "mmtom/mmtom_70.jsonl",
+    "tombench": "tombench/tombench_60.jsonl",
+}
+COUNTS = {"fantom": 40, "mmtom": 70, "tombench": 120}
+
+
+def loaded(name: str) -> TaskSpec:
+    path = SAMPLES / FILES[name]
+    if not path.is_file():
+        pytest.skip(f"no benchmark samples: {SAMPLES} is not here")
+    return with_data(registry.get(name), path)
+
+
+def score(spec: TaskSpec, row: Row, reply: str, profile: Any = "strict") -> Score:
+    env = spec.env(profile)
+    (seat,) = env.seats
+    episode = asyncio.run(play(env, row, {seat: ScriptedPlayer([reply])}, seed=0))
+    outcome = episode.outcomes[seat]
+    assert isinstance(outcome, Score)
+    return outcome
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_published_samples_load_conform_and_score(name: str) -> None:
+    spec = loaded(name)
+    rows = list(spec.rows("test", None, 0))
+    assert len(rows) == COUNTS[name]
+    assert check(spec) == []
+    assert spec.samples is not None
+    right, *_ = spec.samples(rows[0], spec.seats[0])
+    assert score(spec, rows[0], right) == Score(1.0, explanation=score(spec, rows[0], right).explanation)
+    assert list(spec.rows("test", 5, 0)) == list(spec.rows("test", 5, 0)) != list(spec.rows("test", 5, 1))
+    with pytest.raises(UsageError, match="holds split 'test'"):
+        spec.rows("train", None, 0)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_exploits_of_the_authors_rules_earn_nothing_under_strict(name: str) -> None:
+    spec = loaded(name)
+    row = next(iter(spec.rows("test", 1, 0)))
+    exploits = ["idk", "", "A person…", "(a) or (b)", "<answer>a</answer><answer>b</answer>", "<answer>a, b</answer>"]
+    assert sum(score(spec, row, text).value for text in exploits) == 0
+    if name == "fantom":
+        assert score(spec, row, "(a) or (b)", "author").value == 1.0
+    else:
+        assert {score(spec, row, text, "author").value for text in exploits} <= {0.0, 1.0}
+
+
+def fantom_row(tmp_path: Path, **fields: Any) -> tuple[TaskSpec, Row]:
+    record = {"context": "Al left. Kim spoke.", "complete_question": "Who knows?", "set_id": "s1", **fields}
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"data_source": "fantom", "extra_info": record}))
+    spec = with_data(registry.get("fantom"), tmp_path / "rows.jsonl")
+    (row,) = spec.rows("test", None, 0)
+    return spec, row
+
+
+def test_fantom_lists_take_exactly_the_right_names(tmp_path: Path) -> None:
+    fields = {"question_type": "tom:answerability:list", "correct_answer": "['Al', 'Kim']", "wrong_answer": ["Alan"]}
+    spec, row = fantom_row(tmp_path, **fields)
+    assert score(spec, row, "<answer>Kim and Al</answer>").value == 1.0
+    assert score(spec, row, "<answer>Kim, Al, Alan</answer>").value == 0.0
+    assert score(spec, row, "<answer>Kim, Alan</answer>").value == 0.0
+    # The authors' rule matches substrings: "Al" is in "Alan", which makes Alan's absence invisible.
+    assert score(spec, row, "Kim, Al", "author").value == 1.0
+    assert score(spec, row, "<answer>Kim, Al</answer>", "soul").value == 1.0
+
+
+def test_fantom_yes_and_no_at_once_is_no_answer(tmp_path: Path) -> None:
+    spec, row = fantom_row(tmp_path, question_type="tom:answerability:binary", correct_answer="no:long")
+    assert score(spec, row, "<answer>No.</answer>").value == 1.0
+    assert score(spec, row, "<answer>yes and no</answer>").format_error
+    assert score(spec, row, "nobody", "author").value == 1.0
+    assert score(spec, row, "<answer>nobody</answer>").format_error
+
+
+def test_fantom_facts_are_scored_by_overlap(tmp_path: Path) -> None:
+    spec, row = fantom_row(tmp_path, question_type="fact", correct_answer="The old harbour.")
+    assert score(spec, row, "<answer>old harbour</answer>").value == 1.0
+    assert score(spec, row, "<answer>the new harbour</answer>").value == 0.5
+
+
+def test_bad_records_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="unknown question type"):
+        fantom_row(tmp_path, question_type="riddle", correct_answer="x")
+    with pytest.raises(DataError, match="record 1"):
+        fantom_row(tmp_path, question_type="fact")
+    (tmp_path / "bad.jsonl").write_text('{"question": "?", "answer": "a"}\n{"a": \n')
+    with pytest.raises(DataError, match="line 2"):
+        list(with_data(registry.get("mmtom"), tmp_path / "bad.jsonl").rows("test", None, 0))
+    with pytest.raises(UsageError, match="no benchmark file"):
+        with_data(registry.get("mmtom"), tmp_path / "none.txt").rows("test", None, 0)
+    with pytest.raises(UsageError, match="makes its own rows"):
+        with_data(registry.get("hitom"), tmp_path)
