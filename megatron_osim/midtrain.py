@@ -49,6 +49,7 @@ class Midtraining:
         self.checkpointer = Checkpointer(self.trainer, run.checkpoints, config.checkpoint)
         self.anomalies = AnomalyWatch(config.anomaly)
         self.stop = StopRequest(run.path)
+        self._flops_per_token = self.trainer.arch.flops_per_token(config.data.sequence_length)
 
     def run(self) -> None:
         """Resume, train, save, export."""
@@ -71,7 +72,7 @@ class Midtraining:
                     fix="the same command goes on from there",
                 )
         self.checkpointer.wait()
-        if self.config.export_hf:
+        if self.config.export_hf and not (self.run_folder.path / EXPORT).exists():
             tokenizer = self.config.tokenizer or self.config.init_from
             export_hf(self.trainer.chunks, self.trainer.arch, self.run_folder.path / EXPORT, tokenizer)
 
@@ -101,6 +102,7 @@ class Midtraining:
                 "lr": lr,
                 "trained_tokens": int(result.count),
                 "tokens_per_s": tokens / seconds,
+                "tflops_per_rank": self._flops_per_token * tokens / seconds / self.ranks.world_size / 1e12,
                 "step_s": seconds,
                 "updated": result.updated,
                 "peak_memory_gib": peak_memory_gib(),

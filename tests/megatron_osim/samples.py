@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from megatron_osim.batch import PackedBatch
-from megatron_osim.config import ArchitectureConfig
+from megatron_osim.config import ArchitectureConfig, OptimizerConfig, ParallelConfig
+from megatron_osim.convert import load_random
+from megatron_osim.model import build_model
+from megatron_osim.runtime import Ranks
+from megatron_osim.trainer import Trainer, build_trainer
 
 VOCAB = 300  # not a multiple of 128: the padding of the vocabulary is always in play
 
@@ -48,3 +52,11 @@ def global_batch(step: int, size: int = 4) -> list[PackedBatch]:
     """Bins of different lengths and numbers of trained tokens."""
     shapes = [(13, 30, 21), (40, 9), (5, 7, 11, 3), (64,), (33, 2), (17, 17, 17)]
     return [packed(step * 100 + i, shapes[(step + i) % len(shapes)]) for i in range(size)]
+
+
+def make_trainer(ranks: Ranks, arch: ArchitectureConfig, *, seed: int = 1, **parallel: object) -> Trainer:
+    """A trainer with random weights."""
+    config = ParallelConfig.model_validate(parallel)
+    chunks = build_model(arch, config)
+    load_random(chunks, arch, seed=seed)
+    return build_trainer(chunks, arch, config, OptimizerConfig(lr=1e-3, weight_decay=0.1), ranks)
