@@ -31,6 +31,8 @@ STOP_GRACE_S = 15.0
 POLL_S = 0.25
 HEALTH_TIMEOUT_S = 30.0
 LOG_TAIL_BYTES = 4000
+CONTEXT_SLACK = 8
+"""SGLang keeps a few positions of its context for itself; the client still ends at max_context."""
 TRAINER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -134,7 +136,7 @@ class SGLangServer:
             # SGLang's own "auto" would serve a float32 checkpoint in half precision.
             "--dtype": model.get("dtype") or model["torch_dtype"] if config.dtype == "auto" else config.dtype,
             "--tp-size": str(config.tensor_parallel),
-            "--context-length": str(min(config.max_context, model["max_position_embeddings"])),
+            "--context-length": str(min(config.max_context, model["max_position_embeddings"]) + CONTEXT_SLACK),
             "--max-running-requests": str(config.max_running_requests),
             "--max-total-tokens": str(config.max_total_tokens),
             "--weight-version": str(version),
@@ -156,7 +158,11 @@ class SGLangServer:
     def _environment(self) -> dict[str, str]:
         """Ours without the trainer's rendezvous, with what SGLang reads from nowhere else."""
         environment = {k: v for k, v in os.environ.items() if k not in TRAINER_VARIABLES}
-        environment |= {"HF_HUB_OFFLINE": "1", "SGLANG_CUDA_COREDUMP_BEFORE_CRASH_WAIT_SECS": "0"}
+        environment |= {
+            "HF_HUB_OFFLINE": "1",
+            "SGLANG_CUDA_COREDUMP_BEFORE_CRASH_WAIT_SECS": "0",
+            "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1",
+        }
         if self._on_cpu:
             environment |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1"}
         return environment

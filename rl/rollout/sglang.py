@@ -3,15 +3,16 @@
 Runs on the rank that owns the rollout side. Token ids in and out, never text. Every call has a deadline and every
 failure (refused, timed out, died, answered nonsense) becomes EngineError. What the protocol does not forgive is
 checked here before it is sent: ids outside the vocabulary and tensors of another shape kill a server, unknown tensor
-names are silently ignored, `ignore_eos` switches stop ids off (never sent). In-flight requests are retracted at an
-update and the prefix cache is flushed, the one combination whose tokens agree with the new weights (in_place leaves
-a stale cache: it is flushed as soon as nothing runs, before the next update ends).
+names are silently ignored, `ignore_eos` switches stop ids off (never sent). At an update, requests in flight are
+retracted and the prefix cache is flushed: the one combination after which nothing of the old weights is left (after
+an update in place, new prompts hit the old weights' cache under the new version's name: refused).
 Streamed updates travel over a torch.distributed group (gloo or NCCL) that the engine opens at the first one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -64,7 +65,7 @@ class SGLangEngine(StreamedUpdates):
         self._shapes = tensor_shapes(model_path)
         self._backend: Backend = backend
         self._generate_timeout_s, self._control_timeout_s = generate_timeout_s, control_timeout_s
-        self._paused = False
+        self._paused: PauseMode | None = None
         self._resume_after_update = False
         self._broken = ""
         self._group: BroadcastGroup | None = None
@@ -153,12 +154,12 @@ class SGLangEngine(StreamedUpdates):
     # Control
 
     async def pause(self, mode: PauseMode = "retract") -> None:
-        self._paused = True
+        self._paused = mode
         await self._post("/pause_generation", {"mode": mode}, self._control_timeout_s)
 
     async def resume(self) -> None:
         await self._post("/continue_generation", {}, self._control_timeout_s)
-        self._paused = False
+        self._paused = None
 
     async def flush(self) -> None:
         """Drop cached prefixes; waits until nothing runs."""
@@ -181,7 +182,7 @@ class SGLangEngine(StreamedUpdates):
             _version(info["weight_version"])
         except (EngineError, KeyError) as e:
             detail = str(e)
-        return Health(serving=not detail, paused=self._paused, version=self.version, detail=detail)
+        return Health(serving=not detail, paused=self._paused is not None, version=self.version, detail=detail)
 
     async def checksums(self) -> Mapping[str, str]:
         reply = await self._post("/weights_checker", {"action": "checksum"}, self._control_timeout_s)
@@ -193,8 +194,9 @@ class SGLangEngine(StreamedUpdates):
     async def close(self) -> None:
         """Leave the weight group and drop the connections; the server goes on."""
         if self._group is not None:
-            await asyncio.to_thread(self._group.close)
-            self._group = None
+            with contextlib.suppress(EngineError):  # the server may be gone
+                await self._update("/destroy_weights_update_group", {"group_name": self._group.name})
+            self._leave_group()
         if self._client is not None and self._client_loop is asyncio.get_running_loop():
             await self._client.aclose()
         self._client = None
@@ -209,16 +211,35 @@ class SGLangEngine(StreamedUpdates):
         self._check_shapes(found)
         if missing := sorted(self._shapes.keys() - found.keys()):
             raise EngineError(f"{source} lacks {len(missing)} tensors, first {missing[0]}")
-        async with _paused_for_update(self):
+        self._check_pause_mode()
+        resume = self._paused is None
+        if resume:
+            await self.pause("retract")
+        try:
             body = {"model_path": str(source.resolve()), "weight_version": str(version), "flush_cache": True}
             await self._update("/update_weights_from_disk", body)
             self.version, self._broken = version, ""
+        finally:
+            if resume:
+                await self.resume()
+
+    def _check_pause_mode(self) -> None:
+        if self._paused == "in_place":
+            raise EngineError(
+                f"{self.name}: an update in place would leave cached prefixes of the old weights: retract"
+            )
 
     async def begin_update(self) -> None:
-        self._resume_after_update = not self._paused
+        self._check_pause_mode()
+        self._resume_after_update = self._paused is None
         if self._resume_after_update:
             await self.pause("retract")
-        await self._update("/begin_weight_update", {})
+        try:
+            await self._update("/begin_weight_update", {})
+        except EngineError:
+            if self._resume_after_update:
+                await self.resume()
+            raise
 
     async def load_bucket(self, bucket: Bucket, *, final_version: int | None = None) -> None:
         """Broadcast one bucket as one tensor of bytes; names, dtypes and shapes travel by HTTP."""
@@ -243,8 +264,8 @@ class SGLangEngine(StreamedUpdates):
                     self._update("/update_weights_from_distributed", body),
                     asyncio.to_thread(group.broadcast, [tensor for _, tensor in ordered]),
                 )
-        except (TimeoutError, RuntimeError) as e:
-            self._group = None
+        except (EngineError, TimeoutError, RuntimeError, ValueError) as e:
+            self._leave_group()
             raise EngineError(f"{self.name}: weight broadcast failed: {e or 'timed out'}") from e
         if final_version is not None:
             self.version, self._broken = final_version, ""
@@ -281,6 +302,11 @@ class SGLangEngine(StreamedUpdates):
             await asyncio.gather(self._update("/init_weights_update_group", body), asyncio.to_thread(group.join))
             self._group = group
         return self._group
+
+    def _leave_group(self) -> None:
+        if self._group is not None:
+            self._group.close()
+            self._group = None
 
     def _check_shapes(self, found: Mapping[str, tuple[int, ...]]) -> None:
         for name, shape in found.items():
@@ -325,24 +351,6 @@ class SGLangEngine(StreamedUpdates):
             self._client = httpx.AsyncClient(base_url=self.url, timeout=None, limits=limits, trust_env=False)
             self._client_loop = loop
         return self._client
-
-
-class _paused_for_update:
-    """Retract requests for the time of an update, unless the caller has paused the engine itself."""
-
-    def __init__(self, engine: SGLangEngine) -> None:
-        self._engine = engine
-        self._resume = False
-
-    async def __aenter__(self) -> None:
-        health = await self._engine.health()
-        self._resume = not health.paused
-        if self._resume:
-            await self._engine.pause("retract")
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._resume:
-            await self._engine.resume()
 
 
 def _version(text: Any) -> int:

@@ -8,7 +8,8 @@ that is not registered as a default group.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,15 +18,14 @@ import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
 
-_numbers = itertools.count()
-
 
 class BroadcastGroup:
     """1 sender and `receivers` receivers. Tell the receivers host, port and name, then `join` on both sides."""
 
     def __init__(self, *, receivers: int, backend: str, timeout_s: float, host: str = "127.0.0.1") -> None:
         self.host = host
-        self.name = f"osim-weights-{next(_numbers)}"
+        # A server remembers the names of earlier groups, also those of a trainer that was killed.
+        self.name = f"osim-weights-{secrets.token_hex(6)}"
         self._world_size = 1 + receivers
         self._backend = backend
         self._timeout = timedelta(seconds=timeout_s)
@@ -53,15 +53,18 @@ class BroadcastGroup:
         c10d._world.pg_group_ranks[self._group] = {rank: rank for rank in range(self._world_size)}
 
     def broadcast(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Send the bytes of `tensors`, one after the other, as one message. Blocks."""
+        """Send the bytes of `tensors`, one after the other, as one message. Blocks; RuntimeError when it fails."""
         device = "cuda" if self._backend == "nccl" else "cpu"
         flat = torch.cat([t.detach().to(device).contiguous().reshape(-1).view(torch.uint8) for t in tensors])
-        dist.broadcast(flat, src=0, group=self._group)
+        options = dist.BroadcastOptions()
+        options.rootRank, options.rootTensor = 0, 0
+        self._group.broadcast([flat], options).wait()
         if device == "cuda":
             torch.cuda.synchronize()
 
     def close(self) -> None:
         """Leave the group. Never blocks on the other side."""
         if self._group is not None:
-            dist.destroy_process_group(self._group)
+            with contextlib.suppress(ValueError):  # the trainer has already destroyed all groups
+                dist.destroy_process_group(self._group)
             self._group = None

@@ -237,6 +237,12 @@ def test_prompts_longer_than_the_context_are_refused(engine, run):
         run(engine.generate((5,) * 500, Sampling(50), seed=1, request_id="long"))
 
 
+def test_a_request_that_fills_the_context_to_the_last_token_is_served_in_full(engine, run):
+    prompt = tuple(5 + i % 300 for i in range(500))
+    generation = run(engine.generate(prompt, Sampling(12), seed=1, request_id="full"))
+    assert len(generation.ids) == 12
+
+
 def test_a_misfitting_update_is_refused_and_changes_nothing(engine, run, checkpoints):
     before = run(engine.checksums())
     for name, shape in (("model.norm.weight", (63,)), ("model.nonsense.weight", (64,))):
