@@ -37,6 +37,8 @@ class PrepareConfig(Config):
     """Rules of sources beside the built-in ones (or instead of them)."""
     strip_system: bool = False
     """Leave out the grounding: an ablation."""
+    exclude: tuple[Path, ...] = ()
+    """Removal lists (of `osim data decontaminate` or near-duplicate removal): rows to leave out."""
     append_end_of_document: bool = False
     """Add the end-of-text token after each document, for readers that do not isolate packed documents."""
     sequence_length: int | None = Field(default=None, ge=16)

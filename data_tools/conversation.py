@@ -38,6 +38,8 @@ class RawRow(msgspec.Struct, frozen=True, gc=False):
     """
 
     number: int
+    position: int
+    """Where the row is in the whole file: byte offset in (decompressed) JSONL, row number in parquet."""
     messages: list[ChatMessage]
     source: str = ""
     id: str = ""

@@ -51,11 +51,11 @@ def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> I
     bad: list[BadRow] = []
     size = number = reported = 0
     with _open(path) as (stream, file):
-        for line in _lines(path, stream, span):
+        for position, line in _lines(path, stream, span):
             size += len(line)
             try:
                 if not line.isspace():
-                    rows.append(_parse(number, line))
+                    rows.append(_parse(number, position, line))
             except UnusableRow as e:
                 bad.append(BadRow(number, e.reason, e.detail))
             number += 1
@@ -88,7 +88,7 @@ def is_compressed(path: Path) -> bool:
     return path.name.endswith((".gz", ".zst"))
 
 
-def _parse(number: int, line: bytes) -> RawRow:
+def _parse(number: int, position: int, line: bytes) -> RawRow:
     if len(line) > MAX_ROW_BYTES:
         raise UnusableRow("too_large", f"row longer than {MAX_ROW_BYTES >> 20} MiB")
     try:
@@ -105,7 +105,7 @@ def _parse(number: int, line: bytes) -> RawRow:
         raise UnusableRow("utf8", f"not valid UTF-8: {e.reason}") from None
     if not messages:
         raise UnusableRow("empty", "no messages")
-    return RawRow(number, messages, row.data_source or "", "" if row.id is None else str(row.id))
+    return RawRow(number, position, messages, row.data_source or "", "" if row.id is None else str(row.id))
 
 
 @contextmanager
@@ -121,8 +121,8 @@ def _open(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
             yield file, file
 
 
-def _lines(path: Path, stream: BinaryIO, span: Span) -> Iterator[bytes]:
-    """Lines of the span. Of one longer than MAX_ROW_BYTES only the beginning is kept."""
+def _lines(path: Path, stream: BinaryIO, span: Span) -> Iterator[tuple[int, bytes]]:
+    """Byte offset and content of each line of the span; of one over MAX_ROW_BYTES only the beginning is kept."""
     position = span.start
     if position:
         stream.seek(position - 1, os.SEEK_SET)
@@ -132,10 +132,11 @@ def _lines(path: Path, stream: BinaryIO, span: Span) -> Iterator[bytes]:
             line = stream.readline(MAX_ROW_BYTES + 1)
             if not line:
                 return
+            start = position
             position += len(line)
             if len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
                 position += _skip_to_newline(stream)
-            yield line
+            yield start, line
     except (EOFError, zstandard.ZstdError, gzip.BadGzipFile) as e:
         raise DataError(f"damaged compressed file: {e}", where=str(path), fix="fetch or compress it again") from e
 

@@ -25,7 +25,7 @@ def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> I
     file = open_file(path)
     columns = _columns(path, file.schema_arrow)
     groups = range(span.start, file.num_row_groups if span.stop is None else span.stop)
-    number = 0
+    number, before = 0, rows_before(path, span)
     for group in groups:
         metadata = file.metadata.row_group(group)
         if not metadata.num_rows:
@@ -34,7 +34,7 @@ def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> I
         batch_rows = int(np.clip(batch_bytes // row_bytes, 1, MAX_ROWS_PER_BATCH))
         try:
             for batch in file.iter_batches(batch_rows, row_groups=[group], columns=columns, use_threads=False):
-                yield _convert(batch, number, row_bytes * batch.num_rows)
+                yield _convert(batch, number, before, row_bytes * batch.num_rows)
                 number += batch.num_rows
         except (pa.ArrowException, OSError) as e:
             raise DataError(f"damaged parquet row group {group}: {e}", where=str(path), fix="fetch it again") from e
@@ -70,7 +70,7 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
     return columns
 
 
-def _convert(batch: pa.RecordBatch, first: int, bytes_read: int) -> RowBatch:
+def _convert(batch: pa.RecordBatch, first: int, before: int, bytes_read: int) -> RowBatch:
     messages = _messages(batch)
     sources = _strings(batch, "data_source")
     ids = _strings(batch, "id")
@@ -80,7 +80,7 @@ def _convert(batch: pa.RecordBatch, first: int, bytes_read: int) -> RowBatch:
         if isinstance(value, BadRow):
             bad.append(BadRow(first + i, value.reason, value.detail))
         else:
-            rows.append(RawRow(first + i, value, sources[i] or "", ids[i] or ""))
+            rows.append(RawRow(first + i, before + first + i, value, sources[i] or "", ids[i] or ""))
     return RowBatch(rows, bad, bytes_read)
 
 

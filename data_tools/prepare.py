@@ -92,7 +92,14 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
 
 def _content_key(config: PrepareConfig, renderer: Renderer, files: Sequence[InputFile]) -> str:
     described = [{**asdict(f), "path": str(f.path)} for f in files]
-    return hash_json({"config": config.content_fields(), "tokenizer": renderer.fingerprint, "files": described})
+    return hash_json(
+        {
+            "config": config.content_fields(),
+            "tokenizer": renderer.fingerprint,
+            "files": described,
+            "exclude": [hash_file(path) for path in config.exclude],
+        }
+    )
 
 
 def _existing(config: PrepareConfig, key: str) -> Manifest | None:

@@ -92,6 +92,8 @@ class SourceCount(Config):
 
     rows: int = 0
     """Read and routed; each drawn copy (ratio) counts."""
+    excluded: int = 0
+    """Left out because a removal list names them; not in `rows`."""
     documents: int = 0
     tokens: int = 0
     trained_tokens: int = 0

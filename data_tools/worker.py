@@ -26,6 +26,7 @@ from data_tools.conversation import ChatMessage, RawRow
 from data_tools.encoding import Encoder, FastokensEncoder, HFEncoder
 from data_tools.indexed import token_dtype
 from data_tools.long_rows import shorten
+from data_tools.removal import excluded_positions
 from data_tools.renderer import Renderer
 from data_tools.routing import AS_IS, Routing, apply_rule
 from data_tools.rows import read_batches
@@ -98,7 +99,8 @@ def _process(job: Job, unit: Unit, tools: _Tools, encoder: Encoder, mismatch: st
         writer = UnitWriter(directory, token_dtype(tools.renderer.vocab_size))
         for batch in read_batches(unit.path, unit.span, on_bad_row=config.on_bad_row):
             tally.bad.update(b.reason for b in batch.bad)
-            conversations, sources = _route(config, routing, unit, batch.rows)
+            rows = _without_excluded(config, unit, batch.rows, tally)
+            conversations, sources = _route(config, routing, unit, rows)
             if conversations:
                 _write(config, renderer.render(conversations), tally.codes(sources), writer, tally)
         writer.close()
@@ -114,6 +116,17 @@ def _process(job: Job, unit: Unit, tools: _Tools, encoder: Encoder, mismatch: st
         )
         write_json(directory / "record.json", record.model_dump())
     return record
+
+
+def _without_excluded(config: PrepareConfig, unit: Unit, rows: Sequence[RawRow], tally: _Tally) -> Sequence[RawRow]:
+    """The rows that no removal list names."""
+    positions = excluded_positions(config.exclude).get(str(unit.path.resolve()))
+    if not positions:
+        return rows
+    left_out = [row for row in rows if row.position in positions]
+    default = config.inputs[unit.input_index].source or ""
+    tally.add("excluded", tally.codes([row.source or default for row in left_out]))
+    return [row for row in rows if row.position not in positions]
 
 
 def _route(
