@@ -45,7 +45,9 @@ class UsageError(OsimError):
 class ConfigError(OsimError):
     """A configuration with one or more violations, all of them listed."""
 
-    def __init__(self, violations: Sequence[str], *, where: str = "", fix: str = "") -> None:
+    def __init__(
+        self, violations: Sequence[str], *, where: str = "", fix: str = "correct the keys named above"
+    ) -> None:
         self.violations = tuple(violations)
         count = len(self.violations)
         listing = "\n".join(f"  - {v}" for v in self.violations)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import model_validator
 
-from common.config import Config
+from common.config import Config, load
 from common.errors import UsageError
 from common.files import hash_file, hash_json
 from common.run_folder import RunFolder
@@ -89,6 +89,24 @@ async def _evaluate(config: EvalRunConfig, run: RunFolder, on_progress: Callable
             )
     finally:
         await engine.close()
+
+
+def rescore_run(folder: Path, profile: str, out: Path) -> Results:
+    """Recorded episodes of an evaluation under another scorer profile; writes OUT/results.json."""
+    from envs.ledger import LedgerReader
+    from eval.plan import make_plan
+    from eval.rescore import rescore
+    from eval.store import load_episodes
+
+    run = RunFolder(folder)
+    config = load(EvalRunConfig, run.config)
+    recorded = Results.load(folder)
+    plan = make_plan(config.questions, recorded.model)
+    with LedgerReader(run.ledger) as ledger:
+        episodes = load_episodes(ledger, plan)
+    results, _ = asyncio.run(rescore(plan, episodes, profile, name=f"{recorded.name}, {profile}"))
+    results.save(out / RESULTS_FILE)
+    return results
 
 
 def weights_hash(model: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import Out, Overrides, Recipe, example, not_built_yet
+from launch.commands.options import Out, Overrides, Recipe, example
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
@@ -45,10 +45,17 @@ def compare(runs: Runs) -> None:
         typer.echo(one.summary())
 
 
-@group.command(**example("osim eval rescore runs/eval --profile soul"))
-def rescore() -> None:
+@group.command(**example("osim eval rescore runs/quickstart/eval-midtrained --profile soul --out runs/rescored"))
+def rescore(
+    run: Annotated[Path, typer.Argument(help="Run folder of osim eval run.", show_default=False)],
+    profile: Annotated[str, typer.Option(help="Scorer profile: strict, soul or author.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results.json.", show_default=False)],
+) -> None:
     """Score recorded episodes under another profile, without asking the model again."""
-    not_built_yet("eval rescore")
+    from eval.results import text_table
+    from launch.evaluation import rescore_run
+
+    typer.echo(text_table(rescore_run(run, profile, out)))
 
 
 @group.command(**example("osim eval report runs/quickstart/eval-midtrained --output report.html"))

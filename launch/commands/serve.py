@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from launch.commands.options import example, not_built_yet
+from launch.commands.options import example
 
 app = typer.Typer()
 
 
-@app.command("serve", **example("osim serve"))
-def serve() -> None:
-    """Rollout server."""
-    not_built_yet("serve")
+@app.command(**example("osim serve runs/quickstart/midtrain/hf --port 30000"))
+def serve(
+    model: Annotated[Path, typer.Argument(help="Hugging Face folder.", show_default=False)],
+    port: Annotated[int | None, typer.Option(help="Port; none takes a free one.", min=1, max=65535)] = None,
+    logs: Annotated[Path, typer.Option(help="Where the server's log goes.")] = Path("runs/serve"),
+    tensor_parallel: Annotated[int, typer.Option(help="GPUs of the server.", min=1)] = 1,
+) -> None:
+    """An SGLang rollout server for a checkpoint, on GPU or CPU (make sglang). Ctrl-C ends it."""
+    import asyncio
+
+    from launch.serving import serve_until_stopped
+    from rl.rollout.config import RolloutConfig
+
+    config = RolloutConfig(kind="sglang", port=port, tensor_parallel=tensor_parallel)
+    asyncio.run(serve_until_stopped(model, config, logs, typer.echo))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from common.errors import ExitCode, UsageError
-from launch.commands.options import example, not_built_yet
+from launch.commands.options import example
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
@@ -48,10 +49,23 @@ def check(name: Name) -> None:
     typer.echo(f"✓ {name} conforms")
 
 
-@group.command(**example("osim task golden hitom"))
-def golden(name: Name) -> None:
-    """Score golden vectors of the benchmark's authors with the `author` profile."""
-    not_built_yet("task golden")
+@group.command(**example("osim task golden golden/fantom.jsonl"))
+def golden(
+    files: Annotated[list[Path], typer.Argument(help="JSON-lines files of golden rows.", show_default=False)],
+) -> None:
+    """Compare our `author` rules with outputs of the benchmark authors' own scorers. Exit 3 on a difference."""
+    from envs import golden as vectors
+
+    different = 0
+    for file in files:
+        rows = vectors.read(file)
+        found = vectors.compare(rows)
+        typer.echo(f"{'✗' if found else '✓'} {file}: {len(rows) - len(found)} of {len(rows)} equal")
+        for one in found:
+            typer.echo(f"    {one}")
+        different += len(found)
+    if different:
+        raise typer.Exit(int(ExitCode.GATE))
 
 
 @group.command(**example("osim task play hitom --row 3"))
@@ -66,14 +80,14 @@ def play(
 
     from envs import registry
     from envs.play import play as play_episode
-    from launch.terminal_player import TerminalPlayer
+    from envs.players.human import HumanPlayer
 
     spec = registry.get(name)
     rows = list(islice(spec.rows(split, row + 1, seed), row, row + 1))
     if not rows:
         raise UsageError(f"split {split!r} has no row {row}", where=f"task {name}", fix="give a smaller --row")
     env = spec.env("strict")
-    players = {seat: TerminalPlayer() for seat in env.seats}
+    players = {seat: HumanPlayer() for seat in env.seats}
     limits = replace(spec.limits, turn_timeout_s=PATIENCE_S, episode_timeout_s=PATIENCE_S)
     episode = asyncio.run(play_episode(env, rows[0], players, seed=seed, limits=limits))
     for seat, outcome in episode.outcomes.items():

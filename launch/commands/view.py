@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from launch.commands.options import example, not_built_yet
+from launch.commands.options import example
 
 app = typer.Typer()
 
 
-@app.command("view", **example("osim view runs/quickstart"))
-def view() -> None:
-    """Serve a run's report and transcript viewer."""
-    not_built_yet("view")
+@app.command(**example("osim view runs/quickstart/eval-midtrained"))
+def view(
+    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.", min=0, max=65535)] = 0,
+) -> None:
+    """Serve a run's report and transcript viewer on this machine, rendered anew while the run goes on."""
+    import threading
+
+    from eval.viewer import RunViewer, serve
+
+    with serve(RunViewer(run), port) as address:
+        typer.echo(f"{run}: {address}  (Ctrl-C ends)")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            typer.echo("stopped")

@@ -1,0 +1,43 @@
+"""Fixtures that several folders share. What only one folder needs is in its own conftest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_tools.renderer import Renderer
+from data_tools.tokenizer import save_tokenizer, train_tokenizer
+from envs.tasks.corpus import GeneratedCorpusConfig, write_generated_corpus
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Golden vectors and benchmark samples that lie beside the repository, where they do."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no golden vectors or benchmark samples: {folder} is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.jsonl and heldout.jsonl of the generated tasks, about 0.2 MB."""
+    folder = tmp_path_factory.mktemp("corpus")
+    config = GeneratedCorpusConfig(stories=80, dialogues=20, heldout_stories=10, heldout_dialogues=5)
+    write_generated_corpus(folder, config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face tokenizer folder: byte-level BPE of 320 entries with ChatML specials."""
+    folder = tmp_path_factory.mktemp("tokenizer") / "hf"
+    save_tokenizer(train_tokenizer((tiny_corpus / "train.jsonl").read_text().splitlines(), 320), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_renderer(tiny_tokenizer: Path) -> Renderer:
+    """The renderer of `tiny_tokenizer`."""
+    return Renderer.load(tiny_tokenizer)
