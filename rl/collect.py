@@ -9,7 +9,7 @@ on the order in which episodes end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, TypeVar
@@ -18,12 +18,13 @@ import numpy as np
 
 from common.errors import GateError
 from data_tools.renderer import Renderer
-from envs.engine import Engine, EngineError, Sampling
+from envs.detectors.base import inspect
+from envs.engine import Engine, EngineError
 from envs.env import Env
 from envs.judges.base import Judge
 from envs.ledger import Consumed, EpisodeKey, Ledger
 from envs.play import episode_seed, play
-from envs.players.engine import EnginePlayer
+from envs.players.base import Player
 from envs.registry import TaskSpec
 from envs.tokens import prompt_with
 from envs.types import Episode, Limits, Row, Seat, Unscored
@@ -49,6 +50,7 @@ class LearnedTask:
     seats: tuple[Seat, ...]
     limits: Limits
     algorithm: Algorithm
+    players: Mapping[Seat, Player]
     teacher: Engine | None = None
     """External teacher of on-policy distillation."""
 
@@ -106,16 +108,13 @@ class Collector:
         config: RLConfig,
         tasks: Sequence[LearnedTask],
         prompts: PromptStream,
-        engine: Engine,
         renderer: Renderer,
         ledger: Ledger,
         judge: Judge | None = None,
     ) -> None:
         self.config, self.ledger = config, ledger
         self._tasks = {t.config.task: t for t in tasks}
-        self._prompts, self._engine, self._renderer, self._judge = prompts, engine, renderer, judge
-        s = config.sampling
-        self._player = EnginePlayer(engine, renderer, Sampling(s.max_tokens, s.temperature, s.top_p, s.top_k))
+        self._prompts, self._renderer, self._judge = prompts, renderer, judge
         self._slots = asyncio.Semaphore(config.max_concurrent_episodes)
 
     @property
@@ -183,7 +182,7 @@ class Collector:
             episode = await play(
                 task.env,
                 row,
-                dict.fromkeys(task.env.seats, self._player),
+                task.players,
                 judge=self._judge,
                 learnable=task.seats,
                 seed=episode_seed(self.config.seed, key.step, row, key.sample, phase=key.phase),
@@ -193,6 +192,7 @@ class Collector:
                 want_feedback=want_feedback,
                 scorer=task.config.profile,
             )
+        episode = replace(episode, findings=inspect(episode, task.seats))
         if not _failures(episode):
             self.ledger.put_episode(key, episode)
         return episode
@@ -228,7 +228,9 @@ class Collector:
         again: Episode | None,
     ) -> list[Attempt]:
         def rollouts(key: EpisodeKey, episode: Episode) -> dict[Seat, Rollout]:
-            return rollouts_of(episode, prompt_id=key.prompt_id, episode_id=episode_id(key))
+            found = rollouts_of(episode, prompt_id=key.prompt_id, episode_id=episode_id(key))
+            screened = screened_seats(episode, self.config.screen)
+            return {seat: replace(r, reward=None) if seat in screened else r for seat, r in found.items()}
 
         refined = rollouts(again_key, again) if again_key and again else {}
         attempts = []
@@ -276,6 +278,11 @@ class Collector:
 def episode_id(key: EpisodeKey) -> str:
     """A key as text whose order is the order of samples."""
     return f"{key.phase}/{key.step}/{key.prompt_id}/{key.sample:05d}"
+
+
+def screened_seats(episode: Episode, detectors: Collection[str]) -> set[Seat]:
+    """Seats whose rollout leaves its group, because one of `detectors` found something."""
+    return {f.seat for f in episode.findings if f.detector in detectors}
 
 
 def _ids(ids: Sequence[int]) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from common.config import Config
+from envs.client.config import ClientConfig
+from envs.detectors.base import DETECTORS
 from megatron_osim.config import CheckpointConfig, OptimizerConfig, ParallelConfig
 from rl.algorithms import AlgorithmConfig, GRPOConfig
 from rl.rollout.config import RolloutConfig, WeightSyncConfig
@@ -91,6 +93,10 @@ class RLConfig(Config):
     max_concurrent_episodes: int = Field(default=64, ge=1)
     weight_sync: WeightSyncConfig = WeightSyncConfig()
     gates: GateConfig = GateConfig()
+    client: ClientConfig | None = None
+    """Endpoints of judges, critics and partners; needed by tasks that ask them."""
+    screen: tuple[str, ...] = ()
+    """Detectors (envs/detectors) whose findings drop a rollout from its group. All are logged as rates."""
     parallel: ParallelConfig = ParallelConfig()
     optimizer: OptimizerConfig = OptimizerConfig(lr=5e-6, schedule="constant")
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -108,6 +114,8 @@ class RLConfig(Config):
         names = [t.task for t in self.tasks]
         if len(set(names)) != len(names):
             raise ValueError(f"each task appears once; these do not: {', '.join(sorted(names))}")
+        if unknown := sorted(set(self.screen) - set(DETECTORS)):
+            raise ValueError(f"no such detector: {', '.join(unknown)}; known: {', '.join(DETECTORS)}")
         if self.wants_ema and self.ema_decay is None:
             raise ValueError("opd with teacher: ema needs ema_decay")
         return self

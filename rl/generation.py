@@ -18,9 +18,15 @@ from common.errors import GateError
 from common.run_folder import RunFolder
 from data_tools.renderer import Renderer
 from envs import registry
-from envs.engine import EngineError
+from envs.client.client import Client
+from envs.engine import EngineError, Sampling
+from envs.judges.model import ModelJudge
 from envs.ledger import Ledger
-from envs.types import Row
+from envs.players.base import Player
+from envs.players.chat import ChatPlayer
+from envs.players.engine import EnginePlayer
+from envs.registry import TaskSpec
+from envs.types import Row, Seat
 from rl.algorithms import OPDConfig, build_algorithm
 from rl.collect import Collected, Collector, LearnedTask, StopRequested
 from rl.config import RLConfig, TaskConfig
@@ -42,17 +48,22 @@ class Generation:
         self._runner = asyncio.Runner()
         self._open: list[RolloutEngine] = []
         self._weights: WeightSync | None = None
+        self._client: Client | None = None
         self.ledger = Ledger(run.ledger)
         try:
             context = config.sampling.max_context_tokens
             rollout = config.rollout.model_copy(update={"max_context": max(config.rollout.max_context, context)})
             self.engine: RolloutEngine = self._started(open_rollout(config.model, rollout, run.path))
             self._weights = WeightSync(self.engine, config.model, run.path, config.weight_sync)
+            self._renderer = Renderer.load(config.model)
+            if config.client is not None:
+                spent = sum(cost.cost_usd for cost in self.ledger.costs())
+                self._client = Client(config.client, spent_usd=spent)
             tasks = [self._learned(t) for t in config.tasks]
             sources = [Source(t.config.task, t.config.weight, _rows(t)) for t in tasks]
             prompts = PromptStream(sources, groups_per_step=config.groups_per_step, seed=config.seed)
-            renderer = Renderer.load(config.model)
-            self.collector = Collector(config, tasks, prompts, self.engine, renderer, self.ledger)
+            judge = ModelJudge(self._client, [j for t in tasks for j in t.spec.judges]) if self._client else None
+            self.collector = Collector(config, tasks, prompts, self._renderer, self.ledger, judge)
         except BaseException:
             self.close()
             raise
@@ -87,6 +98,8 @@ class Generation:
         try:
             if self._weights is not None:
                 self._weights.close()
+            if self._client is not None:
+                self._runner.run(self._client.close())
             for engine in self._open:
                 self._runner.run(engine.close())
         finally:
@@ -101,10 +114,12 @@ class Generation:
             where = self.run.path / "teachers" / task.task
             embedded = RolloutConfig(kind="embedded", max_context=self.config.sampling.max_context_tokens)
             teacher = self._started(open_rollout(task.algorithm.external_model, embedded, where))
+        env = spec.env(profile)
         return LearnedTask(
             config=task,
             spec=spec,
-            env=spec.env(profile),
+            env=env,
+            players={seat: self._player(seat, spec) for seat in env.seats},
             seats=task.seats or spec.seats,
             limits=replace(
                 spec.limits,
@@ -114,6 +129,13 @@ class Generation:
             algorithm=build_algorithm(task.algorithm),
             teacher=teacher,
         )
+
+    def _player(self, seat: Seat, spec: TaskSpec) -> Player:
+        """The policy; for partner seats the partner endpoint, where there is one."""
+        if seat not in spec.seats and self._client is not None and self._client.config.partner is not None:
+            return ChatPlayer(self._client)
+        s = self.config.sampling
+        return EnginePlayer(self.engine, self._renderer, Sampling(s.max_tokens, s.temperature, s.top_p, s.top_k))
 
     def _started(self, opening: Coroutine[Any, Any, RolloutEngine]) -> RolloutEngine:
         engine = self._run(opening)

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from envs.detectors.base import DETECTORS
+from envs.detectors.rates import rates, summary
 from envs.types import Episode, Score
 from rl.actor.actor import Update
 from rl.collect import Collected, TaskEpisodes
@@ -41,6 +43,7 @@ def step_metrics(collected: Collected, gap: LogprobGap, update: Update, clock: C
     out: Metrics = {}
     for one in collected.episodes:
         out |= _task(one, prefix="" if len(collected.episodes) == 1 else f"{one.task.config.task}/")
+    out |= _hacks(collected.episodes)
     if len(collected.episodes) > 1:
         out |= _rewards([e for t in collected.episodes for e in t.drafts], "reward")
     out |= {f"groups/{name}": value for name, value in asdict(collected.counts).items()}
@@ -90,6 +93,13 @@ def _rewards(episodes: Sequence[Episode], name: str, seats: Sequence[str] | None
         f"{name}/coverage": len(scores) / len(outcomes) if outcomes else 0.0,
         f"{name}/format_error_share": _mean([float(s.format_error) for s in scores]),
     }
+
+
+def _hacks(episodes: Sequence[TaskEpisodes]) -> Metrics:
+    """Share of turns with a finding, per detector; how many drafts each was found in is in the ledger."""
+    drafts = [e for t in episodes for e in t.drafts]
+    turns = sum(say.seat in t.task.seats for t in episodes for e in t.drafts for say in e.says)
+    return dict(summary(rates([e.findings for e in drafts], turns, DETECTORS)))
 
 
 def _sampled(episode: Episode) -> int:
