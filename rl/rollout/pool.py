@@ -301,13 +301,15 @@ class EnginePool(StreamedUpdates):
         """Probe every engine now and then; replace one that died, or missed several probes (it hangs)."""
         while True:
             await asyncio.sleep(self._config.probe_interval_s)
-            for member in [m for m in self._members if m.up]:
-                if member.server is not None and not member.server.alive:
-                    self._lose(member)
-                    continue
-                member.misses = 0 if await member.engine.answers() else member.misses + 1
-                if member.misses >= MISSES_BEFORE_REPLACEMENT:
-                    self._lose(member)
+            await asyncio.gather(*(self._probe(member) for member in self._members if member.up))
+
+    async def _probe(self, member: Member) -> None:
+        if member.server is not None and not member.server.alive:
+            self._lose(member)
+            return
+        member.misses = 0 if await member.engine.answers() else member.misses + 1
+        if member.misses >= MISSES_BEFORE_REPLACEMENT:
+            self._lose(member)
 
 
 def _foreign(task: asyncio.Task[None]) -> bool:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 Backend = Literal["gloo", "nccl"]
 GENERATE_TIMEOUT_S = 600.0
 CONTROL_TIMEOUT_S = 120.0
-PROBE_TIMEOUT_S = 5.0
+PROBE_TIMEOUT_S = 10.0
+HEALTH_TIMEOUT_S = 30.0
 MAX_CONNECTIONS = 1024
 GREEDY_EPSILON = 1e-6
 
@@ -167,9 +168,13 @@ class SGLangEngine(StreamedUpdates):
         await self._post(f"/flush_cache?timeout={timeout_s:g}", {}, timeout_s + PROBE_TIMEOUT_S)
 
     async def answers(self) -> bool:
-        """Whether the server answers at all, paused or not."""
+        """Whether the server lives: it can draw a token, or, while paused, its front end answers.
+
+        SGLang's /health draws one; asked while paused it would wait 20 s and mark the server sick.
+        """
+        path, timeout_s = ("/model_info", PROBE_TIMEOUT_S) if self._paused else ("/health", HEALTH_TIMEOUT_S)
         try:
-            await self._post("/model_info", None, PROBE_TIMEOUT_S, method="GET")
+            await self._post(path, None, timeout_s, method="GET")
         except EngineError:
             return False
         return True

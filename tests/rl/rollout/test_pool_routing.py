@@ -1,0 +1,96 @@
+"""Which engine of a pool gets a request. No server runs: choosing needs none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from envs.engine import EngineError, Sampling
+from rl.rollout.config import RolloutConfig
+from rl.rollout.pool import OVERLOAD_FLOOR, EnginePool, Member
+from rl.rollout.sglang import SGLangEngine
+
+ENGINES = 4
+
+
+@pytest.fixture
+def idle_pool(checkpoints, tmp_path: Path) -> EnginePool:
+    """Four engines that nobody serves (port 1), all believed to be up."""
+    config = RolloutConfig(kind="sglang", servers=ENGINES, start_timeout_s=0.2)
+    pool = EnginePool(checkpoints[0], config, tmp_path)
+    for i in range(ENGINES):
+        engine = SGLangEngine("http://127.0.0.1:1", checkpoints[0])
+        pool._members.append(Member(engine, None, key=str(i).encode()))
+        pool.vocab_size, pool.max_context = engine.vocab_size, engine.max_context
+    return pool
+
+
+def prompt(number: int) -> tuple[int, ...]:
+    return tuple((number * 31 + i * 7) % 300 for i in range(300))
+
+
+def test_a_group_goes_to_one_engine_and_groups_spread_over_all(idle_pool, runner):
+    async def choices() -> list[bytes]:
+        return [(await idle_pool._choose(prompt(n))).key for n in range(200)]
+
+    first, again = runner.run(choices()), runner.run(choices())
+    assert first == again
+    counts = Counter(first)
+    assert len(counts) == ENGINES
+    assert max(counts.values()) < 2.5 * 200 / ENGINES
+
+
+def test_later_turns_of_an_episode_follow_its_first(idle_pool, runner):
+    async def both() -> tuple[Member, Member]:
+        return await idle_pool._choose(prompt(3)), await idle_pool._choose((*prompt(3), 1, 2, 3))
+
+    first, second = runner.run(both())
+    assert first is second
+
+
+def test_a_busy_engine_passes_requests_on(idle_pool, runner):
+    favourite = runner.run(idle_pool._choose(prompt(3)))
+    favourite.load = 10 * OVERLOAD_FLOOR
+    assert runner.run(idle_pool._choose(prompt(3))) is not favourite
+    favourite.load = OVERLOAD_FLOOR
+    assert runner.run(idle_pool._choose(prompt(3))) is favourite
+
+
+def test_losing_an_engine_moves_only_its_own_prompts(idle_pool, runner):
+    async def choices() -> list[bytes]:
+        return [(await idle_pool._choose(prompt(n))).key for n in range(100)]
+
+    before = runner.run(choices())
+    lost = idle_pool._members[1]
+    lost.up = False
+    after = runner.run(choices())
+    assert all(a == b for a, b in zip(after, before, strict=True) if b != lost.key)
+    assert lost.key not in after
+
+
+def test_with_no_engine_left_a_request_ends_at_its_deadline(idle_pool, runner):
+    for member in idle_pool._members:
+        member.up = False
+    with pytest.raises(EngineError, match="no engine came back"):
+        runner.run(idle_pool._choose(prompt(0)))
+
+
+def test_requests_to_dead_servers_move_on_until_none_is_left(idle_pool, runner):
+    """Every engine refuses the connection: each is tried, taken out and queued for replacement; then the deadline."""
+
+    async def scenario() -> None:
+        with pytest.raises(EngineError):
+            await asyncio.wait_for(idle_pool.generate(prompt(0), Sampling(4), seed=1, request_id="x"), 10)
+        assert not any(member.up for member in idle_pool._members)
+        await idle_pool.close()
+
+    runner.run(scenario())
+
+
+def test_bad_requests_are_refused_before_any_engine_is_tried(idle_pool, runner):
+    with pytest.raises(EngineError, match="outside the vocabulary"):
+        runner.run(idle_pool.generate((10**6,), Sampling(4), seed=1, request_id="x"))
+    assert all(member.up for member in idle_pool._members)
