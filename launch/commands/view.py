@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +23,24 @@ def view(
 
     from eval.viewer import RunViewer, serve
 
-    with serve(RunViewer(run), port) as address:
+    with serve(RunViewer(run, _render_parts(run)), port) as address:
         typer.echo(f"{run}: {address}  (Ctrl-C ends)")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
             typer.echo("stopped")
+
+
+def _render_parts(run: Path) -> Callable[[], str] | None:
+    """One page over the runs inside a quickstart's folder; None for a single run."""
+    parts = sorted(path.parent for path in run.glob("*/config.yaml"))
+    if not parts:
+        return None
+
+    def render() -> str:
+        from eval.report.from_run import run_sections
+        from eval.report.write import render_report
+
+        return render_report(run.name, run_sections(parts), live=True)[0]
+
+    return render
