@@ -186,7 +186,7 @@ def _compare_task(
         before=float(left.mean()),
         after=float(right.mean()),
         difference=estimate,
-        p=sign_flip_p(statistic.sums, seed=bootstrap.seed),
+        p=sign_flip_p(statistic.sums, seed=bootstrap.seed, flips=bootstrap.draws),
         p_holm=1.0,
         mcnemar_p=mcnemar_exact(lost, won) if binary and statistic.clusters == statistic.n else None,
         verdict="inconclusive",

@@ -148,7 +148,7 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
 def log_ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 times powers of ten inside [low, high]; only the powers when there are many."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if len(decades) <= 3 else (1,)
+    steps = (1, 2, 5) if len(decades) <= 4 else (1,)
     return [m * 10.0**k for k in decades for m in steps if low <= m * 10.0**k <= high]
 
 

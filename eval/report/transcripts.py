@@ -22,7 +22,7 @@ TokenPieces = Callable[[Sequence[int]], list[str]]
 """Text of each token, in order; the pieces concatenate to the text of the whole sequence."""
 
 BLOCK_EPISODES = 40
-_GZIP_LEVEL = 8
+_GZIP_LEVEL = 6
 _SAMPLING_PROBE = 4
 
 

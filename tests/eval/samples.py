@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import pytest
-
+from envs import registry
 from envs.players.base import Ask
 from envs.players.scripted import ScriptedPlayer
-from envs.types import Episode, FailureReason, Message, Row, Score, SeatTrace, Segment, Unscored
+from envs.tasks.hitom.rows import prompt_text, read_item
+from envs.types import Episode, FailureReason, Message, Row, Say, Score, SeatTrace, Segment, Unscored
 from eval.results import Item, Results, TaskResult
 from eval.run import Contestants
 from eval.stats import Clustered, JointBootstrap
@@ -56,13 +56,14 @@ def make_results(name: str, *tasks: TaskResult) -> Results:
 
 
 def contestants(accuracy: float, model: str = "scripted") -> Contestants:
-    """A policy on hitom that answers right with this probability, by a seed of the prompt."""
-    from envs.tasks.hitom.rows import LETTERS
+    """A policy for the first 50 held-out hitom questions, right with this probability (seeded by the prompt)."""
+    items = [read_item(row) for row in registry.get("hitom").rows("test", 50, 0)]
+    letters = {prompt_text(item): item.letter for item in items}
 
     def answer(ask: Ask) -> str:
-        rng = random.Random(f"{model}{accuracy}{ask.view[-1].content}")
-        letter = rng.choice(LETTERS[:5])
-        return f"<answer>{letter}</answer>" if rng.random() < accuracy else "<answer>A</answer>"
+        prompt = ask.view[-1].content
+        right = random.Random(f"{model}{accuracy}{prompt}").random() < accuracy
+        return f"<answer>{letters[prompt] if right else 'Z'}</answer>"
 
     return Contestants(model, ScriptedPlayer(answer))
 
@@ -85,11 +86,6 @@ class MemoryStore:
         return None
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
 def make_episode(
     text: str,
     *,
@@ -106,8 +102,6 @@ def make_episode(
         segments.append(Segment(tuple(prompt.encode()), trainable=False, turn=turn))
         ids = tuple(text.encode("utf-8", "replace"))
         segments.append(Segment(ids, trainable=True, turn=turn, logprobs=tuple(-0.5 for _ in ids), version=1))
-    from envs.types import Say
-
     outcome = Score(value) if value is not None else Unscored(FailureReason.JUDGE_FAILED, "no reply")
     return Episode(
         row=Row(task, row, row, {"story": "Ann put the ball into the box.", "answer": "box"}),
