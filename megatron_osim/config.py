@@ -174,7 +174,9 @@ def _from_hf(raw: dict[str, Any], *, where: str) -> ArchitectureConfig:
     if kind not in ("default", "llama3"):
         refuse(f"rope_type {kind!r} is not supported")
     scaling = {k: rope[k] for k in RopeScalingConfig.model_fields if k in rope} if kind == "llama3" else None
-    moe = {k: raw[k] for k in MoeConfig.model_fields if k in raw} if family == "qwen3_moe" else None
+    # transformers 5 writes num_local_experts.
+    experts = {"num_experts": raw.get("num_experts") or raw.get("num_local_experts")}
+    moe = {k: raw[k] for k in MoeConfig.model_fields if k in raw} | experts if family == "qwen3_moe" else None
     heads = raw["num_attention_heads"]
     derived = {
         "num_key_value_heads": raw.get("num_key_value_heads") or heads,

@@ -149,7 +149,8 @@ def _experts(arch: ArchitectureConfig, capability: Capability) -> dict[str, Any]
         "moe_aux_loss_coeff": arch.moe.router_aux_loss_coef,
         "moe_token_dispatcher_type": "alltoall",
         "moe_grouped_gemm": capability.te_layers,
-        "moe_router_dtype": "fp32",
+        # Megatron's own fp32 router calls Transformer Engine without asking whether it is there.
+        "moe_router_dtype": "fp32" if capability.te_layers else None,
     }
 
 

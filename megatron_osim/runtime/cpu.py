@@ -11,6 +11,7 @@ torch or Megatron), instead of leaving a site that would silently compute someth
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -145,9 +146,26 @@ def adapt_generators(view: _Copy) -> None:
     logging.getLogger(random.__name__).addFilter(lambda r: "CPU RNG state changed" not in r.getMessage())
 
 
+class _InOrder:
+    """Stands for a stream or an event where nothing is asynchronous: everything has already happened."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def _nothing(self, *_: Any, **__: Any) -> None:
+        pass
+
+    wait_stream = wait_event = record_event = record = wait = synchronize = _nothing
+
+
 def adapt_streams(view: _Copy) -> None:
-    """Nothing is asynchronous on CPU: synchronizing is a no-op."""
+    """Nothing is asynchronous on CPU: streams and events (experts use them) wait for nothing."""
+    only = _InOrder()
     view.cuda.replace("synchronize", lambda *_, **__: None)
+    view.cuda.replace("Stream", lambda *_, **__: only)
+    view.cuda.replace("Event", lambda *_, **__: only)
+    view.cuda.replace("current_stream", lambda *_, **__: only)
+    view.cuda.replace("stream", lambda *_, **__: contextlib.nullcontext())
 
 
 def adapt_tensor_types(_view: _Copy) -> None:

@@ -1,0 +1,130 @@
+"""Checkpoints: bitwise in the same layout, equal in any other, whole or absent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.errors import DataError
+from common.files import read_json, write_json
+from megatron_osim.adamw import torch_adamw_parts
+from megatron_osim.checkpoint import STATE, Checkpointer, latest_checkpoint, list_checkpoints
+from megatron_osim.config import CheckpointConfig
+from megatron_osim.runtime import Ranks
+from megatron_osim.train_step import token_mean_loss, train_step
+from megatron_osim.trainer import Trainer
+from tests.megatron_osim.checkpoint_program import LAST, RESUMED, SAVED_AT
+from tests.megatron_osim.samples import global_batch, make_trainer, tiny
+from tests.megatron_osim.spmd import start
+
+
+def train(trainer: Trainer, steps: range) -> list[float]:
+    return [train_step(trainer, global_batch(s, 2), token_mean_loss, lr=1e-3).loss for s in steps]
+
+
+@pytest.mark.parametrize("distributed_optimizer", [True, False])
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
+    single: Ranks, tmp_path: Path, distributed_optimizer: bool
+) -> None:
+    trainer = make_trainer(single, tiny(), distributed_optimizer=distributed_optimizer)
+    checkpointer = Checkpointer(trainer, tmp_path, CheckpointConfig())
+    train(trainer, range(5))
+    checkpointer.save(5)
+    expected = train(trainer, range(5, 17))  # goes on while the checkpoint is written
+    checkpointer.wait()
+    other = make_trainer(single, tiny(), seed=9, distributed_optimizer=distributed_optimizer)
+    assert Checkpointer(other, tmp_path, CheckpointConfig()).load_latest() is not None
+    assert train(other, range(5, 17)) == expected
+    for a, b in zip(trainer.chunks[0].parameters(), other.chunks[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_every_parameter_has_its_own_step_count_after_a_load(single: Ranks, tmp_path: Path) -> None:
+    # One shared tensor would be advanced once per parameter, and bias correction go wrong in silence.
+    trainer = make_trainer(single, tiny())
+    checkpointer = Checkpointer(trainer, tmp_path, CheckpointConfig())
+    train(trainer, range(3))
+    checkpointer.save(3)
+    checkpointer.load_latest()
+    checkpointer.wait()
+    checkpointer.load_latest()
+    [part] = torch_adamw_parts(trainer.optimizer)
+    steps = [state["step"] for state in part.optimizer.state.values()]
+    assert len({s.data_ptr() for s in steps}) == len(steps) > 1
+    assert {float(s) for s in steps} == {3.0}
+    train(trainer, range(3, 5))
+    assert {float(state["step"]) for state in part.optimizer.state.values()} == {5.0}
+
+
+def test_the_rng_continues_where_it_was(single: Ranks, tmp_path: Path) -> None:
+    trainer = make_trainer(single, tiny())
+    checkpointer = Checkpointer(trainer, tmp_path, CheckpointConfig())
+    checkpointer.save(1)
+    checkpointer.wait()
+    expected = torch.rand(5)
+    torch.manual_seed(123)
+    checkpointer.load_latest()
+    assert torch.equal(torch.rand(5), expected)
+
+
+def test_old_checkpoints_are_deleted_except_those_to_keep(single: Ranks, tmp_path: Path) -> None:
+    trainer = make_trainer(single, tiny(num_hidden_layers=1))
+    checkpointer = Checkpointer(trainer, tmp_path, CheckpointConfig(keep_last=2, keep_every=4))
+    for step in range(1, 8):
+        checkpointer.save(step)
+    checkpointer.wait()
+    assert [c.step for c in list_checkpoints(tmp_path)] == [4, 6, 7]
+
+
+def test_what_is_not_whole_is_not_a_checkpoint(single: Ranks, tmp_path: Path) -> None:
+    trainer = make_trainer(single, tiny(num_hidden_layers=1))
+    assert latest_checkpoint(tmp_path / "nowhere") is None
+    checkpointer = Checkpointer(trainer, tmp_path, CheckpointConfig())
+    assert checkpointer.load_latest() is None
+    checkpointer.save(2)
+    checkpointer.wait()
+    (tmp_path / ".step-00000004.tmp").mkdir()  # killed while writing
+    (tmp_path / "step-00000003").mkdir()  # without its last file
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.step == 2
+    Checkpointer(trainer, tmp_path, CheckpointConfig())
+    assert not (tmp_path / ".step-00000004.tmp").exists()
+
+
+def test_a_checkpoint_of_another_format_is_refused(single: Ranks, tmp_path: Path) -> None:
+    trainer = make_trainer(single, tiny(num_hidden_layers=1))
+    checkpointer = Checkpointer(trainer, tmp_path, CheckpointConfig())
+    checkpointer.save(1)
+    checkpointer.wait()
+    state = tmp_path / "step-00000001" / STATE
+    write_json(state, read_json(state) | {"format": 99})
+    with pytest.raises(DataError, match="format 99"):
+        checkpointer.load_latest()
+
+
+@pytest.fixture(scope="module")
+def resharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resharded")
+    start("tests.megatron_osim.checkpoint_program", 4, folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("saved", "name"), [(s, n) for s, names in RESUMED.items() for n in names])
+def test_resuming_under_another_layout_goes_on_as_if_nothing_happened(resharded: Path, saved: str, name: str) -> None:
+    expected = json.loads((resharded / "one.json").read_text())[SAVED_AT:]
+    found = json.loads((resharded / f"{saved}_to_{name}.json").read_text())
+    assert len(found) == LAST - SAVED_AT
+    assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["one", "tp2_pp2", "plain_tp2"])
+def test_resuming_under_the_same_layout_is_bitwise(resharded: Path, name: str) -> None:
+    uninterrupted = json.loads((resharded / f"{name}.json").read_text())[SAVED_AT:]
+    same = "one" if name == "one" else name
+    assert json.loads((resharded / f"{name}_to_{same}.json").read_text()) == uninterrupted
