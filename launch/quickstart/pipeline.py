@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,39 +56,40 @@ class Pipeline:
     folder: Path
     stages: Sequence[Stage]
     say: Callable[[str], None] = print
-    _hashes: dict[str, str] = field(default_factory=dict)
+
+    def hashes(self) -> dict[str, str]:
+        """By stage, of everything that it is made from."""
+        found: dict[str, str] = {}
+        for stage in self.stages:
+            found[stage.name] = hash_json([stage.name, stage.inputs, [found[name] for name in stage.after]])
+        return found
 
     def run(self) -> list[Done]:
         """Run what is not complete; give all stages with their summaries."""
-        done = []
-        for number, stage in enumerate(self.stages, 1):
-            self._hashes[stage.name] = self._hash(stage)
-            done.append(self._step(stage, f"[{number}/{len(self.stages)}] {stage.title}"))
-        return done
+        hashes = self.hashes()
+        labels = [f"[{n}/{len(self.stages)}] {stage.title}" for n, stage in enumerate(self.stages, 1)]
+        return [self._step(s, hashes[s.name], label) for s, label in zip(self.stages, labels, strict=True)]
 
-    def _hash(self, stage: Stage) -> str:
-        return hash_json([stage.name, stage.inputs, [self._hashes[name] for name in stage.after]])
-
-    def _step(self, stage: Stage, label: str) -> Done:
+    def _step(self, stage: Stage, made_from: str, label: str) -> Done:
         folder = self.folder / stage.name
         marker = folder / MARKER
         # What an earlier, unfinished attempt was made from; a stage never resumes on other inputs.
         begun = folder / f".{MARKER}.begun"
         known = _hash_in(marker) or _hash_in(begun)
-        if _hash_in(marker) == self._hashes[stage.name]:
+        if _hash_in(marker) == made_from:
             record = read_json(marker)
             self.say(f"{label}: done before, not repeated")
             return Done(stage.name, stage.title, record["summary"], record["seconds"], repeated_nothing=True)
-        if known is not None and known != self._hashes[stage.name]:
+        if known is not None and known != made_from:
             self.say(f"{label}: its inputs have changed, made again")
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(begun, {"hash": self._hashes[stage.name]})
+        write_json(begun, {"hash": made_from})
         self.say(f"{label} …")
         started = time.monotonic()
         summary = dict(stage.run())
         seconds = time.monotonic() - started
-        write_json(marker, {"hash": self._hashes[stage.name], "summary": summary, "seconds": seconds})
+        write_json(marker, {"hash": made_from, "summary": summary, "seconds": seconds})
         facts = ", ".join(f"{k} {v}" for k, v in summary.items())
         self.say(f"    {seconds:.0f} s · {facts}")
         return Done(stage.name, stage.title, summary, seconds, repeated_nothing=False)
