@@ -40,7 +40,8 @@ class EngineSession:
         self._name = f"{episode_id}/{seat}"
         self.context = TokenContext(player.renderer, seat, learnable=learnable)
         stops = dict.fromkeys((player.renderer.end_id, *player.sampling.stop_ids))
-        self._sampling = replace(player.sampling, stop_ids=tuple(stops))
+        most = min(player.sampling.max_tokens, limits.max_tokens)
+        self._sampling = replace(player.sampling, stop_ids=tuple(stops), max_tokens=most)
 
     async def act(self, ask: Ask) -> Said:
         given = self.context.render(ask.new)
@@ -50,8 +51,8 @@ class EngineSession:
         if ask.plain is not None:
             self.context.played_with_feedback(ask.plain)
         self.context.given(given, ask.turn)
-        most = min(self._sampling.max_tokens, self._limits.max_tokens, room)
-        generation = await self._generate(replace(self._sampling, max_tokens=most), ask)
+        sampling = self._sampling if room >= self._sampling.max_tokens else replace(self._sampling, max_tokens=room)
+        generation = await self._generate(sampling, ask)
         self.context.sampled(generation, ask.turn)
         return Said(spoken_text(self._player.renderer, generation))
 
