@@ -292,10 +292,12 @@
     const wanted = book.byKey.get(hash.get("episode"));
     const beside = book.byKey.get(hash.get("with"));
     if (beside) ui.versus.value = state.versus = String(beside.run);
-    state.current = wanted ?? state.current ?? book.all.find((e) => !state.task || e.task === state.task) ?? null;
+    const missing = hash.get("episode") && !wanted;
+    state.current = missing ? null : wanted ?? state.current ?? book.all.find((e) => !state.task || e.task === state.task) ?? null;
+    opening++;
     refresh(Boolean(wanted));
     if (wanted && filtered.includes(wanted)) ui.list.scrollTop = Math.max(0, filtered.indexOf(wanted) * ITEM - 120);
-    if (hash.get("episode") && !wanted) ui.detail.replaceChildren(el("p", { class: "empty" }, "That episode is not in this file; the run's ledger has it."));
+    if (missing) ui.detail.replaceChildren(el("p", { class: "empty" }, "That episode is not in this file; the run's ledger has it."));
   }
   addEventListener("hashchange", follow);
   addEventListener("resize", () => book && drawList());
