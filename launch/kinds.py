@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from common.config import load
 from common.errors import UsageError
 
 KINDS = {
@@ -28,6 +30,16 @@ def model_of(kind: str) -> type[BaseModel]:
     module, _, name = KINDS[kind].partition(":")
     model: type[BaseModel] = getattr(importlib.import_module(module), name)
     return model
+
+
+def load_recipe(kind: str, path: Path, overrides: Sequence[str] = ()) -> BaseModel:
+    """A recipe of any kind, resolved. A quickstart's paths are shown for the run folder RUN."""
+    model = model_of(kind)
+    if kind == "quickstart" and path.name != "config.yaml":
+        from launch.quickstart.config import resolve
+
+        return resolve(path, overrides, Path("RUN"))
+    return load(model, path, overrides)
 
 
 def shipped(name: str) -> Path:

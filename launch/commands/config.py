@@ -16,23 +16,21 @@ Kind = Annotated[str, typer.Argument(help="prepare, midtrain, rl, eval or quicks
 File = Annotated[Path, typer.Argument(help="A recipe, or the config.yaml of a run.", show_default=False)]
 
 
-@group.command(**example("osim config show midtrain launch/recipes/quickstart/midtrain.yaml optimizer.lr=1e-4"))
+@group.command(**example("osim config show quickstart launch/recipes/quickstart.yaml midtrain.optimizer.lr=1e-4"))
 def show(kind: Kind, recipe: File, overrides: Overrides = None) -> None:
     """The resolved recipe: `extends` and overrides applied, defaults filled in, everything checked."""
-    from common.config import dump_yaml, load
-    from launch.kinds import model_of
+    from common.config import dump_yaml
+    from launch.kinds import load_recipe
 
-    typer.echo(dump_yaml(load(model_of(kind), recipe, overrides or ())), nl=False)
+    typer.echo(dump_yaml(load_recipe(kind, recipe, overrides or ())), nl=False)
 
 
 @group.command(**example("osim config diff midtrain runs/a/config.yaml runs/b/config.yaml"))
 def diff(kind: Kind, first: File, second: File) -> None:
     """What differs between two resolved recipes, one line a key."""
-    from common.config import load
-    from launch.kinds import model_of
+    from launch.kinds import load_recipe
 
-    model = model_of(kind)
-    left, right = (_flat(load(model, path).model_dump(mode="json")) for path in (first, second))
+    left, right = (_flat(load_recipe(kind, path).model_dump(mode="json")) for path in (first, second))
     absent = "(absent)"
     for key in sorted(left.keys() | right.keys()):
         a, b = left.get(key, absent), right.get(key, absent)
