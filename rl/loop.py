@@ -16,11 +16,13 @@ from megatron_osim.runtime import Ranks
 from rl.config import RLConfig
 from rl.gates import check_gap, measure_gap
 from rl.metrics import Clock
-from rl.session import Session
+from rl.session import Session, is_finished
 
 
 def train(config: RLConfig, run: RunFolder, ranks: Ranks) -> None:
     """Run, or resume, to `config.steps`. Raises GateError and Interrupted."""
+    if is_finished(config, run):
+        return
     with Session(config, run, ranks) as session:
         actor = session.actor
         session.sync()

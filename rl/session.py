@@ -6,22 +6,27 @@ the run folder, or the weights of the configured model; closing ends engines and
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
+from megatron.core import dist_checkpointing
 
+from common.errors import OsimError, UsageError
 from common.run_folder import RunFolder
-from megatron_osim.checkpoint import Checkpoint, Checkpointer
+from megatron_osim.checkpoint import Checkpoint, Checkpointer, latest_checkpoint, list_checkpoints
 from megatron_osim.config import ArchitectureConfig
 from megatron_osim.convert import export_hf, load_hf
 from megatron_osim.layout import check_layout
-from megatron_osim.model import build_model
+from megatron_osim.model import DecoderModel, build_model
 from megatron_osim.runtime import Ranks
 from megatron_osim.trainer import build_trainer
 from rl.actor.actor import Actor, Update
+from rl.actor.average import WeightAverage
 from rl.collect import Collected, Experience
 from rl.config import RLConfig
 from rl.gates import LogprobGap, check_gap, measure_gap
@@ -94,7 +99,7 @@ class Session:
         if self.generation is not None:
             self.generation.ledger.flush()
         if self.actor.average is not None:
-            self.actor.average.save(self._average_folder())
+            self._save_average(self.actor.average)
         algorithms = self.generation.collector.state if self.generation is not None else {}
         self._checkpointer.save(self.step, {"algorithms": algorithms})
         self._saved_step = self.step
@@ -130,10 +135,11 @@ class Session:
             trainer = self.actor.trainer
             export_hf(trainer.chunks, trainer.arch, self.run.path / "hf", tokenizer_dir=self.config.model)
 
-    def close(self) -> None:
+    def close(self, *, finish_saves: bool = True) -> None:
         """Finish what is being written, end engines."""
         try:
-            self._checkpointer.wait()
+            if finish_saves:
+                self._checkpointer.wait()
         finally:
             self.stop.close()
             if self.generation is not None:
@@ -145,10 +151,20 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # After a bug on one rank the others may be anywhere: no collective then.
+        self.close(finish_saves=error is None or isinstance(error, OsimError))
+
+    def _save_average(self, average: WeightAverage) -> None:
+        """Written before its checkpoint becomes visible; those whose checkpoint is gone are removed."""
+        average.save(self._average_folder())
+        if self.ranks.is_first:
+            kept = {c.path.name for c in list_checkpoints(self.run.checkpoints)} | {self._average_folder().name}
+            for folder in self._average_folder().parent.iterdir():
+                if folder.name not in kept:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _average_folder(self) -> Path:
-        """Of this step's checkpoint. Folders whose checkpoint is gone are removed when a newer one is written."""
+        """Of this step's checkpoint."""
         return self.run.path / "averages" / f"step-{self.step:08d}"
 
     def _open_generation(self) -> None:
@@ -173,6 +189,26 @@ def build_actor(config: RLConfig, ranks: Ranks) -> Actor:
     arch = ArchitectureConfig.from_hf_config(config.model)
     check_layout(arch, config.parallel, world_size=ranks.world_size, capability=ranks.capability)
     chunks = build_model(arch, config.parallel, precision=config.precision)
-    load_hf(chunks, arch, config.model)
+    if config.init_checkpoint is None:
+        load_hf(chunks, arch, config.model)
+    else:
+        _load_weights(chunks, config.init_checkpoint)
     trainer = build_trainer(chunks, arch, config.parallel, config.optimizer, ranks, precision=config.precision)
     return Actor(trainer, config)
+
+
+def _load_weights(chunks: Sequence[DecoderModel], checkpoint: Path) -> None:
+    """The weights alone of a Megatron checkpoint of any layout."""
+    if not (checkpoint / "metadata.json").is_file():
+        raise UsageError("no Megatron checkpoint here", where=str(checkpoint), fix="give a step-… folder of a run")
+    for chunk in chunks:
+        chunk.load_state_dict(
+            dist_checkpointing.load({"model": chunk.sharded_state_dict()}, str(checkpoint))["model"]
+        )
+
+
+def is_finished(config: RLConfig, run: RunFolder) -> bool:
+    """Whether nothing is left to do: the last step is saved and exported. Not collective."""
+    last = latest_checkpoint(run.checkpoints)
+    exported = not config.export_hf or (run.path / "hf" / "config.json").is_file()
+    return last is not None and last.step >= config.steps and exported

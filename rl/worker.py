@@ -34,7 +34,8 @@ def main() -> None:
             rank=args.rank,
             world_size=args.world_size,
             rendezvous=args.rendezvous,
-            timeout_s=config.timeout_s,
+            # Others wait for rank 0 in a collective while it collects: its own deadline must come first.
+            timeout_s=2 * config.timeout_s,
         )
         train(config, run, ranks)
     finally:

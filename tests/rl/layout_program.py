@@ -61,7 +61,16 @@ def samples(seed: int, count: int = 7) -> list[TrainSample]:
 
 def record(out: Path, name: str, model: Path) -> None:
     world_size, parallel = LAYOUTS[name]
-    config = runs.config(model, {"name": "grpo"}, parallel=parallel, mini_batches=2, max_tokens_per_micro_batch=80)
+    # With Adam's usual eps, a gradient that is nearly 0 is rounding noise divided by itself.
+    optimizer = {"lr": 1e-3, "schedule": "constant", "eps": 1e-4}
+    config = runs.config(
+        model,
+        {"name": "grpo"},
+        parallel=parallel,
+        mini_batches=2,
+        max_tokens_per_micro_batch=80,
+        optimizer=optimizer,
+    )
     with layout(ParallelConfig(**parallel), world_size, out / f"{name}.rendezvous") as ranks:
         if ranks is None:
             return

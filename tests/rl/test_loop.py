@@ -10,6 +10,7 @@ import pytest
 
 from common.errors import ExitCode, GateError, Interrupted
 from common.run_folder import RunFolder
+from envs.types import Episode, Finding, Row
 from tests.rl import runs
 
 ALGORITHMS = {
@@ -100,6 +101,32 @@ def test_a_stop_file_saves_and_the_same_command_finishes_the_run(model, ranks, t
     assert runs.weights(stopped.path) == runs.weights(whole.path)
 
 
+def test_a_finished_run_starts_nothing_again(model, ranks, tmp_path: Path) -> None:
+    config = runs.config(model, {"name": "grpo"}, steps=1)
+    run = train(tmp_path / "run", ranks, config)
+    before = run.metrics.read_bytes(), (run.path / "hf" / "model.safetensors").stat().st_mtime_ns
+    train(run.path, ranks, config)
+    assert (run.metrics.read_bytes(), (run.path / "hf" / "model.safetensors").stat().st_mtime_ns) == before
+
+
+def test_the_actor_starts_from_a_megatron_checkpoint_too(model, ranks, tmp_path: Path) -> None:
+    from rl.session import build_actor
+
+    run = train(tmp_path / "run", ranks, runs.config(model, {"name": "opd"}, steps=1))
+    config = runs.config(model, {"name": "grpo"}, init_checkpoint=str(run.checkpoints / "step-00000001"))
+    found = {name: t.numpy().tobytes() for name, t in build_actor(config, ranks).stream_weights()}
+    assert found == runs.weights(run.path)
+
+
+def test_screening_drops_the_seats_that_a_chosen_detector_found() -> None:
+    from rl.collect import screened_seats
+
+    findings = (Finding("repetition", "alice", 0, ""), Finding("copying", "bob", 1, ""))
+    episode = Episode(Row("t", "1", "1", {}), 0, (), {}, {}, {}, findings=findings)
+    assert screened_seats(episode, ["repetition"]) == {"alice"}
+    assert screened_seats(episode, ["judge_address"]) == screened_seats(episode, []) == set()
+
+
 @pytest.mark.slow
 def test_resume_after_kills_in_every_phase_equals_the_uninterrupted_run(model, tmp_path: Path) -> None:
     config = runs.config(model, {"name": "verbal_feedback"}, steps=4)
@@ -126,3 +153,21 @@ def test_sigterm_saves_and_exits_resumable(model, tmp_path: Path) -> None:
     process.terminate()
     assert process.wait(60) == ExitCode.INTERRUPTED, runs.log_of(run.path)
     assert list(run.checkpoints.glob("step-*"))
+
+
+@pytest.mark.sglang
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_loop_passes_its_gates_with_a_real_sglang_server(model, ranks, tmp_path: Path) -> None:
+    config = runs.config(model, {"name": "verbal_feedback"}, rollout={"kind": "sglang"}, steps=2)
+    run = train(tmp_path / "run", ranks, config)
+    lines = runs.metrics(run.path)
+    assert [line["step"] for line in lines] == [0, 1]
+    assert all(0 < line["gap/max"] < 1e-4 and line["train/optimizer_steps"] == 1 for line in lines)
+    versions = {
+        s.version
+        for _, _, _, traces in runs.ledger(run.path)["episodes"]
+        for s in traces["writer"].segments
+        if s.version is not None
+    }
+    assert versions == {0, 1}
