@@ -49,7 +49,10 @@ class RolloutEngine(Engine, Protocol):
     """An engine whose weights and requests are controlled. Safe for concurrent calls from one event loop."""
 
     vocab_size: int
-    checksum_layout: ChecksumLayout
+    stream_transport: Literal["tensor", "distributed"]
+    """How this engine takes a stream of tensors: in process, or broadcast to its server."""
+    checksum_layout: ChecksumLayout | None
+    """None: its checksums cannot be computed on the trainer's side (`rl.weight_sync.checksum` says when)."""
     version: int
     """Version of the weights that the next token is drawn from."""
 

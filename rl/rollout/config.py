@@ -42,7 +42,7 @@ class RolloutConfig(Config):
     """SGLang's deterministic inference (GPU only): reproducible tokens, slower."""
     extra_flags: tuple[str, ...] = ()
     """More flags of SGLang's own."""
-    start_timeout_s: float = Field(default=300.0, gt=0)
+    start_timeout_s: float = Field(default=600.0, gt=0)
     """Longest wait for a server's first answer."""
     generate_timeout_s: float = Field(default=600.0, gt=0)
     """Longest wait for one completion."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from transformers import AttentionInterface
@@ -60,7 +60,8 @@ class EmbeddedEngine(StreamedUpdates):
     """See the module's docstring. `timeout_s` bounds every call that waits for the engine's thread."""
 
     name = "embedded"
-    checksum_layout: ChecksumLayout = "hf"
+    stream_transport: Literal["tensor", "distributed"] = "tensor"
+    checksum_layout: ChecksumLayout | None = "hf"
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from common.errors import UsageError
 from envs.engine import EngineError, Generation, Sampling
@@ -54,7 +54,8 @@ class Member:
 class EnginePool(StreamedUpdates):
     """See the module's docstring. Build with `start` (own servers) or `attach` (servers by URL)."""
 
-    checksum_layout: ChecksumLayout = "sglang"
+    stream_transport: Literal["tensor", "distributed"] = "distributed"
+    checksum_layout: ChecksumLayout | None = "sglang"
 
     def __init__(self, model: Path, config: RolloutConfig, run_dir: Path) -> None:
         self._model, self._config = model, config
@@ -105,6 +106,7 @@ class EnginePool(StreamedUpdates):
         self._members.append(Member(engine, server, key=str(len(self._members)).encode()))
         self.vocab_size, self.version = engine.vocab_size, engine.version
         self.max_context = min(e.max_context for e in self.engines)
+        self.checksum_layout = "sglang" if all(e.checksum_layout for e in self.engines) else None
 
     def _client_of(self, url: str) -> SGLangEngine:
         config = self._config

@@ -43,7 +43,8 @@ class SGLangEngine(StreamedUpdates):
     servers refuse; only then is the engine reproducible and are seeds sent.
     """
 
-    checksum_layout: ChecksumLayout = "sglang"
+    stream_transport: Literal["tensor", "distributed"] = "distributed"
+    checksum_layout: ChecksumLayout | None = "sglang"
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class SGLangEngine(StreamedUpdates):
         self._shapes = tensor_shapes(model_path)
         self._backend: Backend = backend
         self._generate_timeout_s, self._control_timeout_s = generate_timeout_s, control_timeout_s
+        self._ranks = 1
         self._paused: PauseMode | None = None
         self._resume_after_update = False
         self._broken = ""
@@ -74,10 +76,13 @@ class SGLangEngine(StreamedUpdates):
         self._client_loop: asyncio.AbstractEventLoop | None = None
 
     async def connect(self) -> None:
-        """Read what the server is: its context, its version. Raises EngineError."""
+        """Read what the server is: its context, version, device, ranks. Raises EngineError."""
         info = await self._post("/server_info", None, self._control_timeout_s, method="GET")
         self.max_context = min(self.max_context, int(info.get("max_req_input_len") or self.max_context))
         self.version = _version(info.get("weight_version", self.version))
+        self._ranks = int(info.get("tp_size") or 1)
+        comparable = info.get("device") == "cpu" and self._ranks == 1
+        self.checksum_layout = "sglang" if comparable else None
 
     # Requests
 
@@ -143,10 +148,15 @@ class SGLangEngine(StreamedUpdates):
             "logprob_start_len": start - 1,
         }
         reply = await self._post("/generate", body, self._generate_timeout_s)
-        entries = reply["meta_info"]["input_token_logprobs"][1:]
-        if tuple(e[1] for e in entries) != tuple(ids[start:]):
+        try:
+            entries = reply["meta_info"]["input_token_logprobs"][1:]
+            scores = tuple(float(entry[0]) for entry in entries)
+            scored_ids = tuple(int(entry[1]) for entry in entries)
+        except (KeyError, TypeError, ValueError, IndexError) as e:
+            raise EngineError(f"{self.name}: an answer that is not a score ({type(e).__name__}: {e})") from e
+        if scored_ids != tuple(ids[start:]):
             raise EngineError(f"{self.name}: scored other tokens than were asked for")
-        return tuple(float(e[0]) for e in entries)
+        return scores
 
     async def abort(self, request_id: str | None = None) -> None:
         body = {"abort_all": True} if request_id is None else {"rid": request_id}
@@ -293,14 +303,12 @@ class SGLangEngine(StreamedUpdates):
         from rl.weight_sync.group import BroadcastGroup
 
         if self._group is None:
-            info = await self._post("/server_info", None, self._control_timeout_s, method="GET")
-            ranks = int(info.get("tp_size", 1))
-            group = BroadcastGroup(receivers=ranks, backend=self._backend, timeout_s=self._control_timeout_s)
+            group = BroadcastGroup(receivers=self._ranks, backend=self._backend, timeout_s=self._control_timeout_s)
             body = {
                 "master_address": group.host,
                 "master_port": group.port,
                 "rank_offset": 1,
-                "world_size": 1 + ranks,
+                "world_size": 1 + self._ranks,
                 "group_name": group.name,
                 "backend": self._backend,
             }

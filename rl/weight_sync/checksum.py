@@ -9,9 +9,9 @@ server's layers do:
 * embedding and output matrices are padded with zero rows to a multiple of 64;
 * everything else keeps its HF name.
 
-Valid for dense decoders on one rank. On GPU servers SGLang uses another hash (a Triton kernel), with tensor
-parallelism it hashes shards, experts are stacked: there `compare` cannot prove equality, says so, and scored
-log-probs are what is left (the RL loop's gap gate).
+Valid for dense decoders served by one CPU rank. On a GPU SGLang uses another hash (a Triton kernel), with tensor
+parallelism it hashes shards: such engines have no `checksum_layout`, nothing is compared, and the proof that is left
+is the RL loop's gate on the log-prob gap after each sync.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def tensor_checksum(tensor: torch.Tensor) -> str:
 class ChecksumTap:
     """Passes a stream of HF tensors on unchanged and records the checksums an engine of `layout` must report."""
 
-    layout: ChecksumLayout
+    layout: ChecksumLayout | None
+    """None records nothing."""
     checksums: dict[str, str] = field(default_factory=dict)
     bytes_passed: int = 0
     _parts: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict)
@@ -59,6 +60,8 @@ class ChecksumTap:
             raise ValueError(f"the stream ended before all parts of {min(self._parts)} had come")
 
     def _record(self, name: str, tensor: torch.Tensor) -> None:
+        if self.layout is None:
+            return
         if self.layout == "hf":
             self.checksums[name] = tensor_checksum(tensor)
             return

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import GateError
+from common.errors import GateError, UsageError
 from rl.rollout.base import NamedTensor, RolloutEngine
 from rl.rollout.config import Transport, WeightSyncConfig
 from rl.weight_sync.checksum import ChecksumTap, compare
@@ -29,7 +29,7 @@ class SyncReport:
     push_s: float
     verify_s: float
     checked_tensors: int
-    """Tensors whose checksums were compared and equal; 0 when verification is off."""
+    """Tensors whose checksums were compared and equal; 0 where the engine has no comparable ones, or unasked."""
 
 
 async def push_weights(
@@ -45,14 +45,15 @@ async def push_weights(
     Raises EngineError, or GateError when the checksums differ afterwards.
     """
     started = time.monotonic()
-    tap = ChecksumTap(engine.checksum_layout)
+    layout = engine.checksum_layout if verify else None
+    tap = ChecksumTap(layout)
     stream = tap.through(tensors)
     if writer is None:
         await engine.update_weights(stream, version)
     else:
         await engine.update_weights(writer.write(stream, version), version)
     pushed = time.monotonic()
-    checked = await _verify(engine, tap, version) if verify else 0
+    checked = await _verify(engine, tap, version) if layout else 0
     return SyncReport(version, tap.bytes_passed, pushed - started, time.monotonic() - pushed, checked)
 
 
@@ -98,6 +99,10 @@ def drain(tensors: Iterable[NamedTensor]) -> None:
 
 
 def _resolve(transport: Transport, engine: RolloutEngine) -> Transport:
-    """`tensor` and `distributed` are the two engines' own ways to take a stream."""
-    own: Transport = "tensor" if engine.checksum_layout == "hf" else "distributed"
-    return own if transport == "auto" else transport
+    if transport not in ("auto", "disk", engine.stream_transport):
+        raise UsageError(
+            f"the engine {engine.name} takes weights by disk or {engine.stream_transport}, not {transport}",
+            where="weight_sync.transport",
+            fix="write auto",
+        )
+    return engine.stream_transport if transport == "auto" else transport
