@@ -29,6 +29,7 @@ BUILTIN: Mapping[str, str] = {
     "fantom": "envs.tasks.fantom:spec",
     "hitom": "envs.tasks.hitom:spec",
     "mmtom": "envs.tasks.mmtom:spec",
+    "paratomi": "envs.tasks.paratomi:spec",
     "tombench": "envs.tasks.tombench:spec",
     "hitom_mini": "envs.tasks.hitom:mini_spec",
     "negotiate": "envs.tasks.negotiate:spec",

@@ -3,8 +3,8 @@
     python -m tests.bench.envs.bench_play [--episodes 512] [--latency-ms 50] [--in-flight 10000]
 
 Ideal: 8 turns of the engine's latency, whatever the number of episodes. Both sides run in one process: a bare loop
-that only waits for the engine 8 times, and full episodes with token contexts, checks and the ledger. CPU time is given
-too: on a busy machine the ratio says more about its neighbours.
+that only waits for the engine 8 times, and full episodes with token contexts, checks and the ledger. CPU time is also
+given: on a busy machine the ratio says more about its neighbours.
 """
 
 from __future__ import annotations

@@ -21,9 +21,10 @@ SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "benchmarks"
 FILES = {
     "fantom": "fantom/belief_short_40.jsonl",
     "mmtom": "mmtom/mmtom_70.jsonl",
+    "paratomi": "paratomi/test_200.txt",
     "tombench": "tombench/tombench_60.jsonl",
 }
-COUNTS = {"fantom": 40, "mmtom": 70, "tombench": 120}
+COUNTS = {"fantom": 40, "mmtom": 70, "paratomi": 200, "tombench": 120}
 
 
 def loaded(name: str) -> TaskSpec:
@@ -113,3 +114,13 @@ def test_bad_records_are_named(tmp_path: Path) -> None:
         with_data(registry.get("mmtom"), tmp_path / "none.txt").rows("test", None, 0)
     with pytest.raises(UsageError, match="makes its own rows"):
         with_data(registry.get("hitom"), tmp_path)
+
+
+def test_naming_every_place_passes_the_authors_paratomi_rule_and_earns_nothing_under_strict() -> None:
+    spec = loaded("paratomi")
+    for row in spec.rows("test", 20, 0):
+        everything = ", ".join(row.data["choices"])
+        assert score(spec, row, everything, "author").value == 1.0
+        if len(row.data["choices"]) > 1:
+            assert score(spec, row, f"<answer>{everything}</answer>").value == 0.0
+            assert score(spec, row, f"<answer>{everything}</answer>", "soul").value == 0.0

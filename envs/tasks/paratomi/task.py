@@ -1,0 +1,179 @@
+"""ParaToMi: paraphrased stories about who looks where for what; the answer is a place named in the story.
+
+Formats: the authors' `.txt` (numbered lines; question, tab, answer) with its `.trace` beside it (question type), and
+OdysSim's records. Profiles: strict, exactly one answer block that is the place and nothing else; soul, the place as a
+whole word and no other candidate; author, a bare substring test, which a list of all places passes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+from common.errors import DataError
+from envs.env import Done, Feedback
+from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
+from envs.tasks.files import field, read_records, texts
+from envs.types import Limits, Message, Outcome, Row, Score, Seat
+
+NAME = "paratomi"
+SEAT = "reader"
+FORM = "Think first if you like, then name the one place as <answer>place</answer>."
+LINE = re.compile(r"\A(\d+) (.*)\Z")
+ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+WORD = re.compile(r"[\w']+")
+
+
+def spec() -> TaskSpec:
+    """The registry's entry."""
+    return TaskSpec(
+        name=NAME,
+        axis="COG",
+        version=1,
+        metric=Metric("accuracy"),
+        cluster="story",
+        licence="MIT (paraphrases); ToMi CC BY-NC 4.0",
+        env=ParatomiEnv,
+        rows=no_rows(NAME),
+        read=read_rows,
+        seats=(SEAT,),
+        profiles=("strict", "soul", "author"),
+        feedback=FeedbackPolicy("rule", sees_gold=True),
+        limits=Limits(max_turns=1, max_tokens=1024),
+        splits=("test",),
+        source=Source("https://github.com/skywalker023/thought-tracing", "966eb2712714aa29b4d5d2395e39af94a2be90d7"),
+        part=lambda row: str(row.data["type"]),
+        samples=_samples,
+    )
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Rows of a `.txt` of the authors, or of OdysSim's records."""
+    if path.suffix == ".txt":
+        yield from _authors(path)
+        return
+    for number, record in enumerate(read_records(path)):
+        story = field(record, "story")
+        lines = texts(story) if not isinstance(story, str) or story.lstrip().startswith("[") else [story]
+        yield _row(
+            number,
+            "\n".join(lines),
+            str(field(record, "question")),
+            str(field(record, "correct_answer")),
+            texts(record["cands"]) if record.get("cands") is not None else [],
+            str(record.get("qType", "all")),
+        )
+
+
+def _authors(path: Path) -> Iterator[Row]:
+    stories: list[tuple[str, str, str]] = []
+    story: list[str] = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        found = LINE.match(line)
+        if found is None:
+            raise DataError(f"not a numbered line: {line[:60]!r}", where=f"{path}, line {number}", fix="repair it")
+        if "\t" in line:
+            question, answer, *_ = found.group(2).split("\t")
+            stories.append(("\n".join(story), question, answer))
+            story = []
+        else:
+            story.append(found.group(2))
+    trace = path.with_suffix(".trace")
+    types = [line.split(",")[-2] for line in trace.read_text().splitlines()] if trace.is_file() else []
+    places = {answer for _, _, answer in stories}
+    for number, (text, question, answer) in enumerate(stories):
+        candidates = sorted(places & set(WORD.findall(text)))
+        yield _row(number, text, question, answer, candidates, types[number] if number < len(types) else "all")
+
+
+def _row(number: int, story: str, question: str, answer: str, candidates: Sequence[str], kind: str) -> Row:
+    choices = list(dict.fromkeys([*candidates, answer]))
+    data = {"story": story, "question": question, "answer": answer, "choices": sorted(choices), "type": kind}
+    return Row(NAME, str(number), story, data)
+
+
+def named(text: str, place: str) -> bool:
+    """Whether `place` stands in `text` as a whole word, with "_" or a space."""
+    return re.search(rf"(?<!\w){re.escape(plain(place))}(?!\w)", plain(text)) is not None
+
+
+def plain(text: str) -> str:
+    return text.casefold().replace("_", " ").strip(" .'\"")
+
+
+def right(reply: str, answer: str, choices: Sequence[str], profile: Profile) -> bool | None:
+    """Whether a reply is right; None when it has no readable answer."""
+    if profile == "author":
+        return answer.lower() in reply.lower()
+    answers = ANSWER.findall(reply.rpartition("</think>")[2])
+    if not answers or (profile == "strict" and len(answers) > 1):
+        return None
+    given = answers[0]
+    if profile == "soul":
+        return named(given, answer) and not any(named(given, c) for c in choices if c != answer)
+    mentioned = [choice for choice in choices if plain(given) in (plain(choice), f"the {plain(choice)}")]
+    return mentioned[0] == answer if len(mentioned) == 1 else None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The row and the reply."""
+
+    row: Row
+    reply: str | None = None
+
+
+class ParatomiEnv:
+    """One seat reads a story and names a place."""
+
+    seats: tuple[Seat, ...] = (SEAT,)
+
+    def __init__(self, profile: Profile = "strict") -> None:
+        self.profile = profile
+
+    def start(self, row: Row, rng: Random) -> Asked:
+        for name in ("story", "question", "answer", "choices"):
+            field(row.data, name, where=row.prompt_id)
+        return Asked(row)
+
+    def turn(self, state: Asked) -> Sequence[Seat] | Done:
+        return Done() if state.reply is not None else self.seats
+
+    def view(self, state: Asked, seat: Seat) -> Sequence[Message]:
+        d = state.row.data
+        prompt = Message("user", f"{d['story']}\n\n{d['question']}\n\n{FORM}")
+        return [prompt] if state.reply is None else [prompt, Message("assistant", state.reply)]
+
+    def hear(self, state: Asked, seat: Seat, text: str) -> Asked:
+        return replace(state, reply=text)
+
+    def score(self, state: Asked) -> Mapping[Seat, Outcome]:
+        verdict = self._right(state)
+        return {SEAT: Score(0.0, format_error=True) if verdict is None else Score(float(verdict))}
+
+    def feedback(self, state: Asked, seat: Seat) -> Feedback | None:
+        verdict = self._right(state)
+        if verdict is None:
+            return Feedback(f"Your last reply did not name one place of the story. {FORM}", sees_gold=False)
+        return None if verdict else Feedback("That place is not right. Follow who saw the last move.", sees_gold=True)
+
+    def privileged(self, row: Row, seat: Seat) -> str | None:
+        return None
+
+    def _right(self, state: Asked) -> bool | None:
+        d = state.row.data
+        return right(state.reply or "", d["answer"], d["choices"], self.profile)
+
+
+def _samples(row: Row, seat: Seat) -> Sequence[str]:
+    d = row.data
+    everything = ", ".join(d["choices"])
+    return [
+        f"<answer>{d['answer']}</answer>",
+        f"<answer>{everything}</answer>",
+        everything,
+        "<answer>nowhere</answer>",
+    ]
