@@ -2,7 +2,7 @@
 
 Pure. `envs.tasks.write_corpus` puts the rows on disk.
 
-An answer tells the places that the asked chain knows of, in order, and ends with the last one in `<answer>`. The
+An answer tells what the asked chain saw, in order, and ends with the last place in `<answer>`. The
 first turn has the very form of the task's prompt, so a model trained here can be asked any of the task's questions.
 Some first turns also hold what training by reinforcement appends to a prompt: the privileged context of a teacher, or
 feedback on a wrong answer, so that the model has met both before they are put to use.
@@ -18,10 +18,13 @@ from typing import Any
 from pydantic import Field
 
 from common.config import Config
+from common.errors import DataError
 from common.seeds import derive_rng
-from envs.tasks.hitom.feedback import known_events, privileged_context, wrong_answer_feedback
+from envs.tasks.hitom.feedback import privileged_context, wrong_answer_feedback
 from envs.tasks.hitom.generator import Difficulty, Part, generate
 from envs.tasks.hitom.rows import Item, PromptStyle, problem_rows, prompt_text, read_item
+from envs.tasks.hitom.sentences import parse, parse_question
+from envs.tasks.hitom.world import Move, Stay, Tell, trace
 from envs.tokens import with_feedback
 from envs.types import Message
 
@@ -40,9 +43,28 @@ class CorpusShape(Config):
 
 
 def spoken_answer(item: Item) -> str:
-    """What a good reader says: the known places of the object in order, then the answer."""
-    places = [event.rstrip(".").rpartition(" ")[2] for event in known_events(item) or ()]
-    return f"{', '.join(places)}. <answer>{item.answer}</answer>"
+    """What a good reader says: what the asked chain saw, event by event, then the answer in the prompt's form."""
+    answer = f" {item.answer} " if item.prompt == "brief" else item.letter
+    return f"Seen: {', '.join(seen_events(item))}. <answer>{answer}</answer>"
+
+
+def seen_events(item: Item) -> list[str]:
+    """The asked chain's shared history in a few words an event: places, who moved it where, who stayed, who told."""
+    story, asked = parse(item.story), parse_question(item.question)
+    if asked is None:
+        raise DataError("a question of another form", where=item.question, fix="speak only of generated questions")
+    chain, thing = asked
+    known = {update.index: update.container for update in trace(story, chain, thing, item.rules)}
+    seen = []
+    for index, event, scene in story.scenes():
+        match event:
+            case Move(agent, _, _) | Tell(agent, _, _, _) if index in known:
+                seen.append(f"{agent} {known[index]}")
+            case Stay(agent, _) if known and all(scene.sees(other) for other in chain):
+                seen.append(f"{agent} stayed")
+            case _ if index in known:
+                seen.append(known[index])
+    return seen
 
 
 def conversations(

@@ -152,9 +152,12 @@ def read_item(row: Row) -> Item:
 
 
 def prompt_text(item: Item) -> str:
-    """What the model is asked. "brief" is story and question, nothing else: for models trained on the format."""
+    """What the model is asked. "brief" is story and question, nothing else: for models trained on the format.
+
+    In the brief form every word follows a space, so that a name or a place is the same token wherever it stands.
+    """
     if item.prompt == "brief":
-        return f"{item.story}\n{item.question}"
+        return f"Story: {' '.join(item.story.splitlines())} {item.question}"
     choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, item.choices, strict=False))
     return (
         f"Read the story, which is told in the order of events, and answer the question about it.\n\n"
