@@ -159,7 +159,9 @@ def test_sigterm_saves_and_exits_resumable(model, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_loop_passes_its_gates_with_a_real_sglang_server(model, ranks, tmp_path: Path) -> None:
-    config = runs.config(model, {"name": "verbal_feedback"}, rollout={"kind": "sglang"}, steps=2)
+    config = runs.config(
+        model, {"name": "verbal_feedback"}, rollout={"kind": "sglang", "start_timeout_s": 600}, steps=2
+    )
     run = train(tmp_path / "run", ranks, config)
     lines = runs.metrics(run.path)
     assert [line["step"] for line in lines] == [0, 1]

@@ -106,3 +106,14 @@ def test_rltf_weighs_the_copy_by_its_exponential_advantage() -> None:
     expected = math.exp(z([0.0, 1.0])[1])
     assert sample.cross_entropy is not None
     assert sample.cross_entropy[-1] == pytest.approx(expected, rel=1e-6)
+
+
+@given(pairs=PAIRS, order=st.randoms(use_true_random=False))
+def test_permuting_the_attempts_changes_nothing_bit_for_bit(pairs, order) -> None:
+    attempts = [refined("p", i, *pair) for i, pair in enumerate(pairs)]
+    shuffled = list(attempts)
+    order.shuffle(shuffled)
+    algorithm = build_algorithm(VerbalFeedbackConfig())
+    a, b = algorithm.weigh(attempts), algorithm.weigh(shuffled)
+    assert a.counts == b.counts
+    assert weights(a.samples) == weights(b.samples) and [kind(s) for s in a.samples] == [kind(s) for s in b.samples]
