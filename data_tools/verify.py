@@ -134,6 +134,13 @@ def _counts(shard: Shard) -> Iterator[str]:
 
 def _packing(shard: Shard) -> Iterator[str]:
     packing = read_pack(add_suffix(shard.prefix, ".pack"), shard.tokens.lengths)
+    if int(packing.documents.max(initial=0)) >= len(shard):
+        yield f"a document of {add_suffix(shard.prefix, '.pack').name} is not in the shard"
+        return
+    ends = (int(packing.offsets[0]), int(packing.offsets[-1]))
+    if ends != (0, len(packing.documents)) or (np.diff(packing.offsets) < 0).any():
+        yield f"the bins of {add_suffix(shard.prefix, '.pack').name} do not tile its documents"
+        return
     if len(np.unique(packing.documents)) != len(packing.documents):
         yield "a document is packed twice"
     if int(bin_tokens(packing, np.asarray(shard.tokens.lengths)).max(initial=0)) > packing.capacity:

@@ -73,7 +73,7 @@ def test_small_vocabularies_are_stored_in_two_bytes():
 def test_a_truncated_file_is_an_error_on_opening(shard_prefix, suffix):
     path = add_suffix(shard_prefix, suffix)
     data = path.read_bytes()
-    for kept in (data[: len(data) // 2], data[:-1], b""):
+    for kept in (data[: len(data) // 2], data[:-2], b""):
         path.write_bytes(kept)
         with pytest.raises(DataError, match=path.name.replace(".", r"\.")):
             PackedShard.open(shard_prefix)
