@@ -27,7 +27,7 @@ from tests.envs.table import Dialogue, SeededEngine, Talk, byte_renderer
 
 RENDERER = byte_renderer()
 GROUPS, SAMPLES = 10, 8
-DEADLINE_S = 6.0
+DEADLINE_S = 8.0
 
 
 class Verdict(BaseModel):
@@ -57,7 +57,7 @@ def answer(body: dict[str, Any]) -> str:
 
 async def rollouts(server: Server) -> dict[tuple[str, int], Episode]:
     endpoint = Endpoint(
-        model="m", base_url=server.url, attempt_timeout_s=0.4, deadline_s=DEADLINE_S, max_retries=1, max_reasks=1
+        model="m", base_url=server.url, attempt_timeout_s=1.5, deadline_s=DEADLINE_S, max_retries=1, max_reasks=1
     )
     client = Client(ClientConfig(judge=endpoint, partner=endpoint), environment={})
     judge = ModelJudge(client, [JUDGE])
@@ -113,10 +113,11 @@ def test_failing_judges_and_partners_change_no_surviving_reward_and_every_sample
 
     calls = [call for e in episodes.values() for call in e.judge_calls]
     failed = [call for call in calls if call.error is not None]
-    # Every request is one recorded call; what failed in transport is a failed call, the rest was asked again.
-    assert len(calls) == sum(shaky.asked.values())
+    # Every request that the server saw is a recorded call, and every other call is a timeout; a failed call is a
+    # fault that the server chose, or a timeout.
     hung = sum(call.error.startswith(("timeout", "deadline")) for call in failed if call.error)
     in_transport = sum(n for fault, n in shaky.faults.items() if fault not in CONTENT_FAULTS)
-    assert len(failed) == in_transport + hung
+    assert 0 <= len(calls) - sum(shaky.asked.values()) <= hung
+    assert 0 < len(failed) - hung <= in_transport
     texts = {call.reply for call in calls if call.error is None}
     assert all(s.text in texts for e in episodes.values() for s in e.says if s.seat == "b")
