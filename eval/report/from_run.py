@@ -23,11 +23,13 @@ from eval.baseline import part_of
 from eval.compare import compare_all
 from eval.report.sections import (
     Comparisons,
+    Curves,
     Evaluations,
     Facts,
     Section,
     Stat,
     Summary,
+    Table,
     TranscriptRun,
     Transcripts,
     curves_from_metrics,
@@ -39,6 +41,10 @@ from eval.store import ATTEMPT_STRIDE, PHASE, plan_key
 
 MAX_ROLLOUTS = 2_000
 """Training episodes of one phase in a report; evenly spaced over the steps."""
+
+LEADING_CHARTS = 6
+LEADING_METRICS = ("loss", "reward", "score", "accuracy", "gap", "kl", "entropy", "grad_norm", "lr", "tokens")
+"""Parts of metric names, most looked-at first."""
 
 
 def report_runs(
@@ -58,12 +64,9 @@ def run_sections(folders: Sequence[Path], *, pieces: TokenPieces | None = None) 
             )
     results = [Results.load(f) for f in folders if (f / RESULTS_FILE).is_file()]
     sections: list[Section] = [_overview(results)] if results else []
-    sections += [_provenance(f) for f in folders]
+    sections.append(_provenance(folders))
     for folder in folders:
-        lines = RunFolder(folder).read_metrics()
-        for phase in dict.fromkeys(str(line["phase"]) for line in lines):
-            title = f"{folder.name}: {phase}" if len(folders) > 1 else phase
-            sections.append(curves_from_metrics(title, lines, phase=phase))
+        sections += _curves(folder, label=len(folders) > 1)
     if results:
         sections.append(Evaluations("Results", results))
     if len(results) > 1:
@@ -72,6 +75,24 @@ def run_sections(folders: Sequence[Path], *, pieces: TokenPieces | None = None) 
     if runs:
         sections.append(Transcripts("Transcripts", runs))
     return sections
+
+
+def _curves(folder: Path, *, label: bool) -> list[Curves]:
+    """Curves of every phase: what one looks at first, then the rest."""
+    sections = []
+    lines = RunFolder(folder).read_metrics()
+    for phase in dict.fromkeys(str(line["phase"]) for line in lines):
+        title = f"{folder.name}: {phase}" if label and phase != folder.name else phase
+        curves = curves_from_metrics(title, lines, phase=phase)
+        ranked = sorted(curves.charts, key=lambda chart: _rank(chart.title))
+        sections.append(Curves(title, ranked[:LEADING_CHARTS]))
+        if ranked[LEADING_CHARTS:]:
+            sections.append(Curves(f"{title}, further metrics", ranked[LEADING_CHARTS:]))
+    return sections
+
+
+def _rank(metric: str) -> int:
+    return next((i for i, word in enumerate(LEADING_METRICS) if word in metric), len(LEADING_METRICS))
 
 
 def transcript_runs(folder: Path, *, pieces: TokenPieces | None = None) -> list[TranscriptRun]:
@@ -154,20 +175,37 @@ def _overview(results: Sequence[Results]) -> Summary:
     return Summary("At a glance", stats)
 
 
-def _provenance(folder: Path) -> Facts:
-    facts: dict[str, str] = {"folder": folder.name}
+def _provenance(folders: Sequence[Path]) -> Facts | Table:
+    """Where numbers come from: facts of one run, or a table of several."""
+    found = {f.name: _manifest_facts(f) for f in folders}
+    if len(folders) == 1:
+        return Facts("Provenance", next(iter(found.values())))
+    columns = ("commit", "started", "command")
+    rows = [(name, *(facts.get(column, "") for column in columns)) for name, facts in found.items()]
+    return Table("Provenance", ("run", *columns), rows, note=_common_packages(list(found.values())))
+
+
+def _common_packages(facts: Sequence[dict[str, str]]) -> str:
+    return "; ".join(dict.fromkeys(f["packages"] for f in facts if f.get("packages")))
+
+
+def _manifest_facts(folder: Path) -> dict[str, str]:
+    facts = {"folder": folder.name}
     manifest = RunFolder(folder).manifest
     if manifest.is_file():
         found: dict[str, Any] = read_json(manifest)
         git = found.get("git") or {}
+        commit = str(git.get("commit", "unknown"))[:12]
         facts |= {
-            "command": " ".join(map(str, found.get("command", []))),
-            "commit": f"{git.get('commit', 'unknown')}{' with local changes' if git.get('dirty') else ''}",
+            "command": " ".join(
+                Path(word).name if "/" in word else word for word in map(str, found.get("command", []))
+            ),
+            "commit": f"{commit}{' with local changes' if git.get('dirty') else ''}",
             "started": str(found.get("started", "")),
             "packages": ", ".join(f"{k} {v}" for k, v in dict(found.get("packages", {})).items()),
             **{f"input {k}": str(v) for k, v in dict(found.get("inputs", {})).items()},
         }
-    return Facts("Provenance", facts)
+    return facts
 
 
 def _subtitle(folders: Sequence[Path]) -> str:

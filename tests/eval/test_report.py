@@ -156,17 +156,14 @@ def long_episode(rng: random.Random, row: str, task: str) -> Episode:
     return replace(episode, traces={"reader": replace(trace, segments=segments)})
 
 
-def test_full_suite_of_27_tasks_and_200_episodes_fits_into_20_megabytes(tmp_path: Path) -> None:
+def test_a_tenth_of_27_tasks_with_200_episodes_fits_into_a_tenth_of_20_megabytes(tmp_path: Path) -> None:
     rng = random.Random(0)
-    episodes = [
-        EpisodeRecord(f"{t}-{i}", long_episode(rng, f"r{i}", f"task{t:02}")) for t in range(27) for i in range(20)
-    ]
-    # Ten times the episodes, without ten times the time to make them.
-    many = [replace(r, key=f"{r.key}-{k}", epoch=k) for r in episodes for k in range(10)]
+    tasks = [f"task{t:02}" for t in range(27)]
+    # Every episode is another one: repeated ones would compress to nothing.
+    many = [EpisodeRecord(f"{t}-{i}", long_episode(rng, f"r{i}", t)) for t in tasks for i in range(20)]
     stats = write_report(tmp_path / "report.html", "suite", [Transcripts("T", [TranscriptRun("run", many, latin)])])
-    assert stats.episodes_total == 5400
-    assert stats.size_bytes == (tmp_path / "report.html").stat().st_size <= 20_000_000
-    assert stats.episodes_shown == 5400
+    assert stats.episodes_shown == stats.episodes_total == 540
+    assert stats.size_bytes == (tmp_path / "report.html").stat().st_size <= 2_000_000
 
 
 def test_when_space_is_short_what_needs_attention_is_kept_and_the_page_says_so() -> None:
