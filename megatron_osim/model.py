@@ -16,6 +16,7 @@ from megatron.core.models.gpt.gpt_layer_specs import (
     get_gpt_layer_with_transformer_engine_spec,
 )
 from megatron.core.models.gpt.gpt_model import GPTModel
+from megatron.core.transformer.moe import moe_utils
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -138,6 +139,8 @@ def _recompute(parallel: ParallelConfig) -> dict[str, Any]:
 def _experts(arch: ArchitectureConfig, capability: Capability) -> dict[str, Any]:
     if arch.moe is None:
         return {}
+    # The router asks whether this kernel is there by a name that is only defined where it is.
+    vars(moe_utils).setdefault("te_general_gemm", None)
     return {
         "num_moe_experts": arch.moe.num_experts,
         "moe_router_topk": arch.moe.num_experts_per_tok,
@@ -149,8 +152,7 @@ def _experts(arch: ArchitectureConfig, capability: Capability) -> dict[str, Any]
         "moe_aux_loss_coeff": arch.moe.router_aux_loss_coef,
         "moe_token_dispatcher_type": "alltoall",
         "moe_grouped_gemm": capability.te_layers,
-        # Megatron's own fp32 router calls Transformer Engine without asking whether it is there.
-        "moe_router_dtype": "fp32" if capability.te_layers else None,
+        "moe_router_dtype": "fp32",
     }
 
 

@@ -64,10 +64,14 @@ def install() -> tuple[str, ...]:
     for name, adapt in ADAPTATIONS.items():
         adapt(view)
         _installed.append(name)
-    for name, module in list(sys.modules.items()):
-        if name.startswith(MEGATRON) and vars(module).get("torch") is torch:
+    for module in _megatron_modules():
+        if vars(module).get("torch") is torch:
             vars(module)["torch"] = view
     return tuple(_installed)
+
+
+def _megatron_modules() -> list[ModuleType]:
+    return [module for name, module in sys.modules.items() if name.startswith(MEGATRON)]
 
 
 class _Copy(ModuleType):
@@ -152,10 +156,10 @@ class _InOrder:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def _nothing(self, *_: Any, **__: Any) -> None:
-        pass
+    def _at_once(self, *_: Any, **__: Any) -> _InOrder:
+        return self
 
-    wait_stream = wait_event = record_event = record = wait = synchronize = _nothing
+    wait_stream = wait_event = record_event = record = wait = synchronize = _at_once
 
 
 def adapt_streams(view: _Copy) -> None:
@@ -182,10 +186,26 @@ def adapt_tensor_types(_view: _Copy) -> None:
     torch.Tensor.type = tensor_type
 
 
+def adapt_compilation(_view: _Copy) -> None:
+    """Functions that Megatron compiles for GPUs run as they are written; compiling them here needs a C++
+    toolchain."""
+    jit: Any = importlib.import_module("megatron.core.jit")
+    _existing(jit, "jit_fuser")
+    jit.jit_fuser = lambda function: function
+    owners: list[Any] = _megatron_modules()
+    owners += [value for module in owners for value in vars(module).values() if isinstance(value, type)]
+    for owner in owners:
+        for name, value in list(vars(owner).items()):
+            original = getattr(value, "_torchdynamo_orig_callable", None)
+            if original is not None:
+                setattr(owner, name, original)
+
+
 ADAPTATIONS: dict[str, Callable[[Any], None]] = {
     "current_device": adapt_current_device,
     "literal_devices": adapt_literal_devices,
     "generators": adapt_generators,
     "streams": adapt_streams,
     "tensor_types": adapt_tensor_types,
+    "compilation": adapt_compilation,
 }
