@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import Overrides, Recipe, example, not_built_yet
+from launch.commands.corpora import add_corpus_commands
+from launch.commands.options import Overrides, Recipe, example
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
@@ -111,19 +112,4 @@ def pack(
         typer.echo(f"{prefix}: {made.pack.bins} bins of {sequence_length}, {made.pack.fill:.1%} full")
 
 
-@group.command(**example("osim data ground --recipe ground.yaml"))
-def ground() -> None:
-    """Write the social grounding (who speaks, to whom, situation, goal) of conversations that lack it."""
-    not_built_yet("data ground")
-
-
-@group.command(**example("osim data decontaminate data/corpus/*.jsonl --suite soul"))
-def decontaminate() -> None:
-    """Remove what the evaluation suites ask from a corpus."""
-    not_built_yet("data decontaminate")
-
-
-@group.command(**example("osim data fetch dailydialog"))
-def fetch() -> None:
-    """Download a public corpus at its pinned revision."""
-    not_built_yet("data fetch")
+add_corpus_commands(group)
