@@ -15,9 +15,9 @@ Templates that rewrite history (Qwen3's hybrid thinking) are rendered in this ap
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -107,16 +107,10 @@ class Renderer:
         chosen = TEMPLATES[template] if template else recognise_template(tokenizer)
         return cls(tokenizer, chosen)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Changes whenever any rendering could change: tokenizer content, template, renderer version."""
-        return hash_json(
-            {
-                "tokenizer": json.loads(self._control.to_str()),
-                "template": self.template.name,
-                "v": RENDERER_VERSION,
-            }
-        )
+        return hash_json({"tokenizer": self._control.to_str(), "template": self.template.name, "v": RENDERER_VERSION})
 
     def opening_ids(self, role: str) -> tuple[int, ...]:
         """The role header, also the generation prompt of that role."""

@@ -29,6 +29,11 @@ class SourceRule(Config):
     allow_all_trained: bool = False
     """Accept a source in which every content token is trained."""
 
+    @property
+    def changes_rows(self) -> bool:
+        """Rows are not rendered as they stand."""
+        return self.swap or self.add_empty_system or self.keep_last_turns is not None
+
 
 SWAP = SourceRule(swap=True)
 NO_SWAP = SourceRule(add_empty_system=True)

@@ -28,7 +28,7 @@ from data_tools.indexed import token_dtype
 from data_tools.long_rows import shorten
 from data_tools.removal import excluded_positions
 from data_tools.renderer import Renderer
-from data_tools.routing import AS_IS, Routing, apply_rule
+from data_tools.routing import Routing, SourceRule, apply_rule
 from data_tools.rows import read_batches
 from data_tools.selfcheck import EncoderMismatch, GuardedEncoder, mismatch_error
 from data_tools.tokenizer import END_OF_TEXT
@@ -137,13 +137,17 @@ def _route(
     copies = _draw_copies(chosen.ratio, derive_seed(config.seed, "ratio", unit.index), rows)
     conversations: list[Sequence[ChatMessage]] = []
     sources: list[str] = []
+    rules: dict[str, SourceRule | None] = {}  # None: rows stay as they are
     for row, count in zip(rows, copies, strict=True):
         if not count:
             continue
         source = row.source or chosen.source or ""
-        rule = routing.rule(source, where=str(unit.path))
+        if source not in rules:
+            found = routing.rule(source, where=str(unit.path))
+            rules[source] = found if config.strip_system or found.changes_rows else None
+        rule = rules[source]
         messages: Sequence[ChatMessage] = row.messages
-        if rule != AS_IS or config.strip_system:
+        if rule is not None:
             messages = apply_rule(rule, messages, strip_system=config.strip_system)
         conversations += [messages] * count
         sources += [source] * count

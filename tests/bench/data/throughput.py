@@ -3,7 +3,7 @@
     python -m tests.bench.data.throughput [--megabytes 8] [--corpus FILE.jsonl] [--tokenizer DIR]
         [--peer /path/to/Megatron-LM]   # your own checkout: also runs its tools/preprocess_data.py and _fast.py
 
-CPU-seconds (user + system, children too) are the figure to compare; wall time only means something on a quiet machine.
+CPU-seconds (user + system, children too) are the figure to compare; wall time needs a quiet machine.
 Without --corpus it makes chat rows from the Python sources and documents of this environment: text that the tokenizer
 (trained on a tenth of it) has mostly not seen.
 """
@@ -48,7 +48,8 @@ class Measured:
 
     def __str__(self) -> str:
         rate = self.tokens / max(self.cpu_s, 1e-9) / 1e6
-        return f"{self.name:44s} {self.tokens / 1e6:9.2f} Mtok  wall {self.wall_s:7.2f} s  CPU {self.cpu_s:7.2f} s  {rate:7.2f} Mtok/CPU-s"
+        times = f"wall {self.wall_s:7.2f} s  CPU {self.cpu_s:7.2f} s"
+        return f"{self.name:52s} {self.tokens / 1e6:9.2f} Mtok  {times}  {rate:7.2f} Mtok/CPU-s"
 
 
 def measure(name: str, work: Callable[[], int]) -> Measured:
@@ -86,7 +87,7 @@ def encode_all(encoder: Encoder, texts: list[str]) -> int:
 
 
 def disk(source: Path, target: Path) -> int:
-    """Read the corpus and write five bytes per token's worth, durably."""
+    """Read the corpus and write as many bytes, durably."""
     data = source.read_bytes()
     with target.open("wb") as f:
         f.write(data)
@@ -113,7 +114,9 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     if args.corpus is None:
         make_corpus(corpus, args.megabytes)
     tokenizer_dir = args.tokenizer or folder / "tokenizer"
-    texts = list(texts_of(read_conversations([corpus])))
+    conversations = list(read_conversations([corpus], default_source="bench"))
+    texts, sources = list(texts_of(conversations)), {c.source for c in conversations}
+    del conversations
     if args.tokenizer is None:
         save_tokenizer(train_tokenizer(texts[::10], VOCAB_SIZE if len(texts) > 50_000 else 8_000), tokenizer_dir)
     tokenizer = Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
@@ -131,7 +134,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
                 "tokenizer": tokenizer_dir,
                 "output": folder / name,
                 "sequence_length": 8192,
-                "sources": {"bench": {"allow_all_trained": True}},
+                "sources": {s: {"allow_all_trained": True, "allow_untrained": True} for s in sources},
                 "workers": args.workers,
             }
         )
@@ -147,7 +150,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
 
 
 def run_peer(args: argparse.Namespace, corpus: Path, tokenizer_dir: Path, folder: Path, ours: Measured) -> None:
-    """Megatron-LM's own tools on the same text (rendered beforehand: they do not know messages), tokenizer and workers."""
+    """Megatron-LM's tools on the same text (rendered beforehand: they know no messages), tokenizer and workers."""
     rendered = folder / "rendered.jsonl"
     with rendered.open("wb") as f:
         for conversation in read_conversations([corpus]):
