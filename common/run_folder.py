@@ -21,8 +21,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from common.config import dump_yaml
-from common.errors import UsageError
+from common.config import dump_yaml, load
+from common.errors import OsimError, UsageError
 from common.files import append_jsonl, read_jsonl, repair_jsonl_tail, write_json, write_text
 
 PACKAGES = ("torch", "megatron-core", "transformers", "tokenizers", "numpy", "pydantic", "sglang")
@@ -69,8 +69,7 @@ class RunFolder:
         `inputs` are content hashes of what the run reads (data, prompts, checkpoints); they go to the manifest.
         """
         run = cls(path)
-        text = dump_yaml(config)
-        if run.config.exists() and run.config.read_text() != text:
+        if run.config.exists() and not _is_of(run.config, config):
             raise UsageError(
                 "this run folder was made with another configuration",
                 where=str(path),
@@ -81,7 +80,7 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
         if not run.config.exists():
             write_json(run.manifest, describe_environment() | {"inputs": dict(inputs or {})})
-            write_text(run.config, text)
+            write_text(run.config, dump_yaml(config))
         repair_jsonl_tail(run.metrics)
         return run
 
@@ -117,6 +116,14 @@ class RunFolder:
             if phase is None or line["phase"] == phase:
                 last[line["phase"], line["step"]] = line
         return list(last.values())
+
+
+def _is_of(path: Path, config: BaseModel) -> bool:
+    """Whether the file says the same as `config`; keys that it lacks count with their defaults."""
+    try:
+        return load(type(config), path) == config
+    except OsimError:
+        return False
 
 
 def describe_environment() -> dict[str, Any]:
