@@ -15,13 +15,13 @@ from dataclasses import asdict
 from random import Random
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.config import Config
 from common.errors import DataError
 from common.seeds import derive_rng
 from envs.tasks.hitom.feedback import privileged_context, wrong_answer_feedback
-from envs.tasks.hitom.generator import Difficulty, Part, generate
+from envs.tasks.hitom.generator import MAX_ORDER, Difficulty, Part, generate
 from envs.tasks.hitom.rows import Item, PromptStyle, problem_rows, prompt_text, read_item
 from envs.tasks.hitom.sentences import parse, parse_question
 from envs.tasks.hitom.world import Move, Stay, Tell, trace
@@ -36,10 +36,21 @@ class CorpusShape(Config):
 
     questions: int = Field(default=5, ge=1)
     """Questions asked about one story, at most; they come in random order."""
+    first_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
+    """How often questions of order 0, 1, … are asked first. The first answer is the one that must read the story:
+    later ones can lean on it."""
     informed_share: float = Field(default=0.15, ge=0, le=1)
     """Share of conversations whose first message also holds the privileged context."""
     corrected_share: float = Field(default=0.15, ge=0, le=1)
     """Share of conversations whose first message also holds feedback on some wrong answer."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> CorpusShape:
+        if len(self.first_weights) != MAX_ORDER + 1 or min(self.first_weights) <= 0:
+            raise ValueError(f"first_weights: {MAX_ORDER + 1} numbers above 0, one for each order")
+        if self.informed_share + self.corrected_share > 1:
+            raise ValueError("informed_share and corrected_share: together at most 1")
+        return self
 
 
 def spoken_answer(item: Item) -> str:
@@ -81,13 +92,21 @@ def conversations(
     for number, problem in enumerate(generate(part, stories, seed, difficulty)):
         rng = derive_rng(seed, "hitom-corpus", part, number)
         items = [read_item(row) for row in problem_rows(problem, difficulty.rules, prompt)]
-        items = rng.sample(items, min(shape.questions, len(items)))
+        items = _asked(items, rng, shape)
         yield {
             "data_source": SOURCE,
             "id": problem.story_hash,
             "messages": _messages(items, _hint(items[0], rng, shape)),
             "extra_info": {"part": part, "orders": [item.order for item in items]},
         }
+
+
+def _asked(items: Sequence[Item], rng: Random, shape: CorpusShape) -> list[Item]:
+    """The questions of one conversation: the first by its order's weight, the others in random order."""
+    weights = [shape.first_weights[item.order] for item in items]
+    first = rng.choices(range(len(items)), weights)[0]
+    others = [item for number, item in enumerate(items) if number != first]
+    return [items[first], *rng.sample(others, min(shape.questions, len(items)) - 1)]
 
 
 def _hint(item: Item, rng: Random, shape: CorpusShape) -> str | None:
