@@ -34,7 +34,8 @@ def test_every_generated_answer_is_what_the_tracker_finds_in_the_written_story(n
         asked = parse_question(item.question)
         assert asked is not None
         assert believes(parse(item.story), *asked, rules=item.rules) == item.answer
-        assert item.story in prompt_text(item) and item.question in prompt_text(item)
+        assert " ".join(item.story.split()) in " ".join(prompt_text(item).split())
+        assert item.question in prompt_text(item)
 
 
 @pytest.mark.parametrize("name", LEVELS)
