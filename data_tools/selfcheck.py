@@ -21,8 +21,8 @@ from common.errors import DataError
 from common.seeds import derive_rng
 from data_tools.encoding import Backend, Encoder, FastokensEncoder, HFEncoder
 
-RECHECK_EVERY = 4096
-"""One text in this many of every batch is encoded by both libraries."""
+RECHECK_TEXTS, RECHECK_EVERY = 8, 4096
+"""Of every batch, 8 texts and one in 4096 are encoded by both libraries."""
 RECHECK_MAX_CHARS = 20_000
 
 
@@ -96,7 +96,7 @@ class GuardedEncoder:
         """Ids of the fast encoder. Raises EncoderMismatch when a sampled text differs."""
         ids, offsets = self._fast.encode(texts)
         if texts:
-            picks = [self._rng.randrange(len(texts)) for _ in range(1 + len(texts) // RECHECK_EVERY)]
+            picks = [self._rng.randrange(len(texts)) for _ in range(RECHECK_TEXTS + len(texts) // RECHECK_EVERY)]
             picks = [i for i in picks if len(texts[i]) <= RECHECK_MAX_CHARS]
             expected, expected_offsets = self._reference.encode([texts[i] for i in picks])
             for k, i in enumerate(picks):

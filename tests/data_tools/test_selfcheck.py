@@ -1,0 +1,74 @@
+"""A fast tokenizer that is wrong somewhere never reaches a shard."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common.errors import DataError
+from data_tools import encoding, selfcheck, worker
+from data_tools.prepare import prepare
+from data_tools.selfcheck import EncoderMismatch, GuardedEncoder, adversarial_texts, self_check
+from data_tools.tokenizer import SPECIAL_TOKENS
+from tests.data_tools.conftest import make_rows, shard_bytes
+
+
+class WrongOn(encoding.FastokensEncoder):
+    """fastokens with another first id for every text that contains `trap`."""
+
+    trap = "garden"
+
+    def encode(self, texts):
+        ids, offsets = super().encode(texts)
+        ids = ids.copy()
+        for i, text in enumerate(texts):
+            if self.trap in text:
+                ids[offsets[i]] ^= 1
+        return ids, offsets
+
+
+@pytest.fixture
+def wrong(monkeypatch):
+    monkeypatch.setattr(selfcheck, "FastokensEncoder", WrongOn)
+
+
+def test_the_real_library_passes_on_many_adversarial_texts(tokenizer):
+    texts = adversarial_texts(SPECIAL_TOKENS, per_kind=400, seed=7)
+    assert len(texts) > 3000
+    check = self_check(tokenizer, "auto", texts)
+    assert check.backend == "fastokens" and check.mismatch is None and check.strings > len(texts)
+
+
+def test_a_difference_at_the_start_falls_back_or_stops(tokenizer, wrong):
+    check = self_check(tokenizer, "auto", ["fine", "the garden"])
+    assert check.backend == "hf" and check.mismatch == "the garden"
+    for backend, strict in (("auto", True), ("fastokens", False)):
+        with pytest.raises(DataError, match="differ on 'the garden'"):
+            self_check(tokenizer, backend, ["the garden"], strict=strict)
+    assert self_check(tokenizer, "hf", ["the garden"]).strings == 0
+
+
+def test_every_batch_is_sampled_again(tokenizer):
+    guarded = GuardedEncoder(WrongOn(tokenizer), encoding.HFEncoder(tokenizer), seed=0)
+    ids, offsets = guarded.encode(["apple"] * 10)
+    assert len(ids) == offsets[-1]
+    with pytest.raises(EncoderMismatch):
+        guarded.encode(["garden"] * 10)
+    assert np.array_equal(guarded.encode([])[1], [0])
+
+
+def test_a_unit_that_fails_its_recheck_is_done_again_with_the_reference(make_config, tmp_path, monkeypatch):
+    expected = make_config(make_rows(50), backend="hf", output=tmp_path / "hf" / "shard")
+    prepare(expected)
+    worker._tools.cache_clear()
+    monkeypatch.setattr(worker, "FastokensEncoder", WrongOn)
+    monkeypatch.setattr(WrongOn, "trap", " ")
+    config = make_config()
+    try:
+        manifest = prepare(config)
+        assert manifest.tokenizer.units_redone == 1 and manifest.tokenizer.backend == "fastokens"
+        assert shard_bytes(config.output) == shard_bytes(expected.output)
+        with pytest.raises(DataError, match="differ on"):
+            prepare(config.model_copy(update={"strict": True, "output": tmp_path / "strict" / "shard"}))
+    finally:
+        worker._tools.cache_clear()
