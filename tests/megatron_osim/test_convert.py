@@ -19,7 +19,7 @@ from megatron_osim.model import build_model
 from megatron_osim.runtime import Ranks
 from megatron_osim.train_step import forward_logprobs
 from megatron_osim.trainer import build_trainer
-from tests.megatron_osim.conftest import Corpus
+from tests.megatron_osim.corpus import Corpus
 from tests.megatron_osim.samples import VOCAB, sequences
 
 SHAPE = {

@@ -30,7 +30,8 @@ from megatron_osim.config import (
 from megatron_osim.data import TrainingData, ValidationData
 from megatron_osim.midtrain import Midtraining
 from megatron_osim.runtime import Ranks
-from tests.megatron_osim.conftest import SEQUENCE_LENGTH, Corpus
+from tests.megatron_osim.conftest import SEQUENCE_LENGTH
+from tests.megatron_osim.corpus import Corpus
 from tests.megatron_osim.samples import VOCAB, tiny
 
 STEPS = 30
