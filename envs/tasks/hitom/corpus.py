@@ -34,9 +34,9 @@ SOURCE = "tom_hitom_generated"
 class CorpusShape(Config):
     """How stories become conversations."""
 
-    questions: int = Field(default=5, ge=1)
+    questions: int = Field(default=2, ge=1)
     """Questions asked about one story, at most; they come in random order."""
-    first_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
+    first_weights: tuple[float, ...] = (3.0, 3.0, 1.0, 1.0, 1.0)
     """How often questions of order 0, 1, … are asked first. The first answer is the one that must read the story:
     later ones can lean on it."""
     informed_share: float = Field(default=0.15, ge=0, le=1)
