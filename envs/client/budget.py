@@ -6,11 +6,16 @@ in flight.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
 from common.errors import GateError
 from envs.client.config import Price
 
 CHARACTERS_PER_TOKEN = 3.0
-"""A low estimate on purpose: a reservation must not be below the real cost."""
+"""Typical of prose; for rate limits, which are corrected by the real count."""
 PER_MILLION = 1e-6
 
 
@@ -46,5 +51,10 @@ def cost_usd(price: Price, prompt_tokens: int, completion_tokens: int) -> float:
 
 
 def estimate_tokens(characters: int) -> int:
-    """An upper estimate for texts whose tokenizer is not known."""
+    """A likely count for texts whose tokenizer is not known."""
     return int(characters / CHARACTERS_PER_TOKEN) + 8
+
+
+def most_tokens(request: Mapping[str, Any]) -> int:
+    """A count that no byte-level tokenizer exceeds: the bytes of everything sent, schema and markup included."""
+    return len(orjson.dumps(request))

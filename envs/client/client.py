@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from common.errors import UsageError
 from common.seeds import derive_seed
 from envs.client import structured
-from envs.client.budget import Budget, cost_usd, estimate_tokens
+from envs.client.budget import Budget, cost_usd, estimate_tokens, most_tokens
 from envs.client.cache import Cache, Completion
 from envs.client.concurrency import AdaptiveLimit
 from envs.client.config import ClientConfig, Endpoint, RoleName, resolve
@@ -189,7 +189,7 @@ class Client:
         ]
         await asyncio.sleep(max(waits, default=0.0))
         async with lane.limit.slot() as generation:
-            reserved = cost_usd(endpoint.price, prompt, question.max_tokens)
+            reserved = cost_usd(endpoint.price, most_tokens(request), question.max_tokens)
             self.budget.reserve(reserved)
             started, cost = time.monotonic(), 0.0
             answer: Completion | Failure = Failure("deadline", "given up while it was being answered")
