@@ -154,7 +154,9 @@ class SGLangEngine(StreamedUpdates):
             scored_ids = tuple(int(entry[1]) for entry in entries)
         except (KeyError, TypeError, ValueError, IndexError) as e:
             raise EngineError(f"{self.name}: an answer that is not a score ({type(e).__name__}: {e})") from e
-        if scored_ids != tuple(ids[start:]):
+        # SGLang reports the vocabulary's last id (here often <|im_end|>) as 0; its log-prob is the right one.
+        expected = tuple(i if i < self.vocab_size - 1 else 0 for i in ids[start:])
+        if expected != tuple(i if i < self.vocab_size - 1 else 0 for i in scored_ids):
             raise EngineError(f"{self.name}: scored other tokens than were asked for")
         return scores
 
