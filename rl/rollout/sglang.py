@@ -157,7 +157,10 @@ class SGLangEngine(StreamedUpdates):
         # SGLang reports the vocabulary's last id (here often <|im_end|>) as 0; its log-prob is the right one.
         expected = tuple(i if i < self.vocab_size - 1 else 0 for i in ids[start:])
         if expected != tuple(i if i < self.vocab_size - 1 else 0 for i in scored_ids):
-            raise EngineError(f"{self.name}: scored other tokens than were asked for")
+            raise EngineError(
+                f"{self.name}: scored other tokens than were asked for: {len(scored_ids)} for {len(ids) - start}, "
+                f"from {start} of {len(ids)}, {scored_ids[:8]}… for {ids[start : start + 8]}…"
+            )
         return scores
 
     async def abort(self, request_id: str | None = None) -> None:
