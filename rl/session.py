@@ -24,6 +24,7 @@ from megatron_osim.convert import export_hf, load_hf
 from megatron_osim.layout import check_layout
 from megatron_osim.model import DecoderModel, build_model
 from megatron_osim.runtime import Ranks
+from megatron_osim.runtime.stop import StopRequest
 from megatron_osim.trainer import build_trainer
 from rl.actor.actor import Actor, Update
 from rl.actor.average import WeightAverage
@@ -33,7 +34,7 @@ from rl.gates import LogprobGap, check_gap, measure_gap
 from rl.generation import Generation
 from rl.metrics import Clock, step_metrics
 from rl.samples import TrainSample
-from rl.spmd import StopRequest, from_first
+from rl.spmd import from_first
 from rl.weight_sync.sync import SyncReport, drain
 
 
@@ -56,7 +57,7 @@ class Session:
 
     def collect(self) -> Experience | None:
         """This step's training data, or None when the run is to stop."""
-        if self.stop.anywhere():
+        if self.stop.seen_anywhere(self.ranks.device):
             return None
         generation, step = self.generation, self.step
 

@@ -1,4 +1,4 @@
-"""What keeps the ranks of one run in step: rank 0 decides, all ranks follow, and they stop together.
+"""What keeps the ranks of one run in step: rank 0 decides, all ranks follow.
 
 Every rank runs the same loop. Rank 0 also owns engines, episodes and the ledger; its results reach the others through
 `from_first`, and an OsimError there is raised on every rank, so that none is left waiting in a collective. All waits
@@ -7,10 +7,8 @@ have the process group's deadline.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -53,31 +51,3 @@ def from_first(ranks: Ranks, make: Callable[[], T]) -> T:
     if isinstance(found, _Failure):
         raise FailedOnFirstRank(found.text, found.exit_code)
     return found  # type: ignore[return-value]
-
-
-class StopRequest:
-    """SIGTERM or the file RUN_DIR/stop: finish what cannot be repeated, save, exit 4."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self._file = run_dir / "stop"
-        self._signalled = False
-        self._previous = signal.signal(signal.SIGTERM, self._note)
-
-    def _note(self, _number: int, _frame: object) -> None:
-        self._signalled = True
-
-    def close(self) -> None:
-        """Give SIGTERM its earlier meaning back."""
-        signal.signal(signal.SIGTERM, self._previous)
-
-    @property
-    def here(self) -> bool:
-        """Whether this rank was asked to stop."""
-        return self._signalled or self._file.exists()
-
-    def anywhere(self) -> bool:
-        """Whether any rank was asked to stop: the same answer on all. Collective."""
-        asked = torch.tensor([int(self.here)])
-        if dist.get_world_size() > 1:
-            dist.all_reduce(asked, op=dist.ReduceOp.MAX)
-        return bool(asked.item())
