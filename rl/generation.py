@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -95,16 +96,18 @@ class Generation:
 
     def close(self) -> None:
         """Stop engines and teachers, close the ledger. Safe after a failure half-way."""
-        try:
+        with ExitStack() as ends:  # last in, first out; one that fails keeps none of the others from ending
+            ends.callback(self.ledger.close)
+            ends.callback(self._runner.close)
             if self._weights is not None:
-                self._weights.close()
+                ends.callback(self._weights.close)
             if self._client is not None:
-                self._runner.run(self._client.close())
+                ends.callback(self._finish, self._client)
             for engine in self._open:
-                self._runner.run(engine.close())
-        finally:
-            self._runner.close()
-            self.ledger.close()
+                ends.callback(self._finish, engine)
+
+    def _finish(self, opened: RolloutEngine | Client) -> None:
+        self._runner.run(opened.close())
 
     def _learned(self, task: TaskConfig) -> LearnedTask:
         spec = registry.get(task.task)
