@@ -53,7 +53,11 @@ class Session:
         resumed = self._checkpointer.load_latest()
         self.generation: Generation | None = None
         self._open_generation()
-        self._resume(resumed)
+        try:
+            self._resume(resumed)
+        except BaseException:
+            self.close(finish_saves=False)
+            raise
 
     def collect(self) -> Experience | None:
         """This step's training data, or None when the run is to stop."""
@@ -84,8 +88,13 @@ class Session:
 
     def finish_step(self) -> None:
         """Record what was trained on; the next step begins."""
-        if self.generation is not None and self.collected is not None:
-            self.generation.collector.consume(self.collected)
+        generation, collected = self.generation, self.collected
+
+        def consume() -> None:
+            assert generation is not None and collected is not None
+            generation.collector.consume(collected)
+
+        from_first(self.ranks, consume)
         self.step += 1
 
     def log(self, step: int, gap: LogprobGap, update: Update, clock: Clock) -> None:
@@ -97,11 +106,16 @@ class Session:
         """Start writing a checkpoint of the finished steps, unless this one exists."""
         if self._saved_step == self.step:
             return
-        if self.generation is not None:
-            self.generation.ledger.flush()
+        generation = self.generation
+
+        def flush() -> None:
+            assert generation is not None
+            generation.ledger.flush()
+
+        from_first(self.ranks, flush)
         if self.actor.average is not None:
             self._save_average(self.actor.average)
-        algorithms = self.generation.collector.state if self.generation is not None else {}
+        algorithms = generation.collector.state if generation is not None else {}
         self._checkpointer.save(self.step, {"algorithms": algorithms})
         self._saved_step = self.step
 
@@ -157,6 +171,7 @@ class Session:
 
     def _save_average(self, average: WeightAverage) -> None:
         """Written before its checkpoint becomes visible; those whose checkpoint is gone are removed."""
+        self._checkpointer.wait()  # an earlier checkpoint that is still being written keeps its average
         average.save(self._average_folder())
         if self.ranks.is_first:
             kept = {c.path.name for c in list_checkpoints(self.run.checkpoints)} | {self._average_folder().name}
@@ -179,10 +194,15 @@ class Session:
             self.step = self._saved_step = checkpoint.step
             if self.actor.average is not None:
                 self.actor.average.load(self._average_folder())
-        if self.generation is not None:
-            self.generation.ledger.rewind(self.step - 1)
+        generation, step = self.generation, self.step
+
+        def rewind() -> None:
+            assert generation is not None
+            generation.ledger.rewind(step - 1)
             if checkpoint is not None:
-                self.generation.collector.restore(checkpoint.state["extra"]["algorithms"])
+                generation.collector.restore(checkpoint.state["extra"]["algorithms"])
+
+        from_first(self.ranks, rewind)
 
 
 def build_actor(config: RLConfig, ranks: Ranks) -> Actor:
