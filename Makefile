@@ -22,8 +22,8 @@ sglang: $(SGLANG_VENV)/.ready
 
 $(SGLANG_VENV)/.ready: rl/rollout/sglang_cpu/packages.txt constraints.txt
 	test -x $(SGLANG_VENV)/bin/python || $(PYTHON) -m venv $(SGLANG_VENV)
-	$(SGLANG_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0 -c constraints.txt
-	$(SGLANG_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -c constraints.txt -r rl/rollout/sglang_cpu/packages.txt
+	$(SGLANG_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	$(SGLANG_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt -r rl/rollout/sglang_cpu/packages.txt
 	@touch $@
 
 quickstart: setup
