@@ -264,14 +264,12 @@ class SGLangEngine(StreamedUpdates):
     async def load_bucket(self, bucket: Bucket, *, final_version: int | None = None) -> None:
         """Broadcast one bucket as one tensor of bytes; names, dtypes and shapes travel by HTTP."""
         self._check_shapes({name: tuple(tensor.shape) for name, tensor in bucket})
-        group = await self._open_group()
         # Wide dtypes first: each tensor's offset in the bucket must be a multiple of its element size.
         ordered = sorted(bucket, key=lambda item: -item[1].element_size())
         body = {
             "names": [name for name, _ in ordered],
             "dtypes": [str(tensor.dtype).removeprefix("torch.") for _, tensor in ordered],
             "shapes": [list(tensor.shape) for _, tensor in ordered],
-            "group_name": group.name,
             "load_format": "flattened_bucket",
             "flush_cache": final_version is not None,
         }
@@ -279,9 +277,10 @@ class SGLangEngine(StreamedUpdates):
             body["weight_version"] = str(final_version)
         self._broken = f"{self.name}: a weight update ended half-way: the engine waits for a whole one"
         try:
+            group = await self._open_group()
             async with asyncio.timeout(self._control_timeout_s):
                 await asyncio.gather(
-                    self._update("/update_weights_from_distributed", body),
+                    self._update("/update_weights_from_distributed", body | {"group_name": group.name}),
                     asyncio.to_thread(group.broadcast, [tensor for _, tensor in ordered]),
                 )
         except (EngineError, TimeoutError, RuntimeError, ValueError) as e:

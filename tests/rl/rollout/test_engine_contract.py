@@ -100,6 +100,12 @@ def test_scores_are_logprobs_at_temperature_one_from_the_asked_position(engine, 
     assert run(engine.score(PROMPT, len(PROMPT))) == ()
 
 
+def test_the_first_and_the_last_id_of_the_vocabulary_are_scored_like_any_other(engine, run, checkpoints):
+    ids = (*PROMPT[:20], engine.vocab_size - 1, 0, 7, engine.vocab_size - 1)
+    expected = reference_logprobs(checkpoints[0], ids, 18)
+    assert max(abs(a - b) for a, b in zip(run(engine.score(ids, 18)), expected, strict=True)) < TOLERANCE
+
+
 def test_generation_ends_at_a_stop_id_and_keeps_it(engine, run):
     free = run(sample(engine, 24, temperature=0.0))
     stop = free.ids[5]
