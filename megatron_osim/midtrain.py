@@ -53,6 +53,8 @@ class Midtraining:
 
     def run(self) -> None:
         """Resume, train, save, export."""
+        # Asked before the first collective: at the end one rank could already see what another is writing.
+        exported = (self.run_folder.path / EXPORT).exists()
         step = self._resume()
         while step < self.config.steps:
             self._train(step)
@@ -72,7 +74,7 @@ class Midtraining:
                     fix="the same command goes on from there",
                 )
         self.checkpointer.wait()
-        if self.config.export_hf and not (self.run_folder.path / EXPORT).exists():
+        if self.config.export_hf and not exported:
             tokenizer = self.config.tokenizer or self.config.init_from
             export_hf(self.trainer.chunks, self.trainer.arch, self.run_folder.path / EXPORT, tokenizer)
 
@@ -82,7 +84,9 @@ class Midtraining:
             if self.validation.sources:
                 self._validate(0)
             return 0
-        self.anomalies.norms.extend(found.state["extra"]["grad_norms"])
+        extra = found.state["extra"]
+        self.anomalies.norms.extend(extra["grad_norms"])
+        self.anomalies.skipped_in_a_row = extra.get("skipped_in_a_row", 0)
         return found.step
 
     def _train(self, step: int) -> None:
@@ -116,6 +120,7 @@ class Midtraining:
         culprit = self.data.describe(step)
         self._log(step + 1, {"reason": reason, "batch": culprit}, phase="midtrain_anomaly")
         if self.anomalies.must_stop:
+            self.checkpointer.wait()  # the save of an earlier step may still be under way
             raise GateError(
                 f"step {step + 1} refused: {reason}; its batch: {json.dumps(culprit)[:1000]}",
                 where=str(self.run_folder.path),
@@ -135,7 +140,11 @@ class Midtraining:
             self._log(step, {"loss": losses}, phase="midtrain_validation")
 
     def _save(self, step: int) -> None:
-        extra = {"data": self.data.position(step), "grad_norms": list(self.anomalies.norms)}
+        extra = {
+            "data": self.data.position(step),
+            "grad_norms": list(self.anomalies.norms),
+            "skipped_in_a_row": self.anomalies.skipped_in_a_row,
+        }
         self.checkpointer.save(step, extra)
 
     def _log(self, step: int, values: dict[str, Any], *, phase: str = PHASE) -> None:
