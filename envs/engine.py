@@ -19,7 +19,11 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw tokens. temperature 0 is greedy. Generation ends at any of `stop_ids` (kept in the output)."""
+    """How to draw tokens. temperature 0 is greedy.
+
+    Generation ends at any of `stop_ids`, and at the model's own end tokens (config.json, generation_config.json)
+    whatever `stop_ids` says; the token that ended it is kept in the output.
+    """
 
     max_tokens: int
     temperature: float = 1.0
