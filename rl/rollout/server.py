@@ -3,7 +3,8 @@
 Runs on the rank that owns the rollout side. The server is a session leader of its own: its group is ours to kill,
 and nothing else is. It dies with this process (sglang_cpu/launch.py watches its parent). Its pid and log lie in
 `log_dir`. A port that is taken is a UsageError before anything starts; a server that ends or stays silent past the
-deadline is an EngineError with the last lines of its log.
+deadline is an EngineError with the last lines of its log. SGLang never removes its small
+file of load figures in shared memory: stopping removes what the group had mapped (16 KB stay when we are killed).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -33,6 +35,7 @@ HEALTH_TIMEOUT_S = 30.0
 LOG_TAIL_BYTES = 4000
 CONTEXT_SLACK = 8
 """SGLang keeps a few positions of its context for itself; the client still ends at max_context."""
+LOAD_FILE = re.compile(r"/dev/shm/sglang_loads_\S+\.shm")
 TRAINER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -49,6 +52,7 @@ class SGLangServer:
         self.log = log_dir / f"sglang-{index}.log"
         self._pid_file = log_dir / f"sglang-{index}.pid.json"
         self._process: subprocess.Popen[bytes] | None = None
+        self._load_files: set[Path] = set()
         self._log_start = 0
         self.port = 0
 
@@ -105,8 +109,9 @@ class SGLangServer:
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL to its group for what has not ended within the grace. Idempotent."""
-        if self.alive:
-            self._process.terminate()  # type: ignore[union-attr]
+        if self._process is not None and self.alive:
+            self._load_files |= _load_files(self._process.pid)
+            self._process.terminate()
             deadline = time.monotonic() + STOP_GRACE_S
             while self.alive and time.monotonic() < deadline:
                 await asyncio.sleep(POLL_S)
@@ -115,10 +120,13 @@ class SGLangServer:
     def kill(self) -> None:
         """SIGKILL to the server's own group. Idempotent."""
         if self._process is not None:
+            self._load_files |= _load_files(self._process.pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+        while self._load_files:
+            self._load_files.pop().unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
 
     def log_tail(self) -> str:
@@ -174,6 +182,16 @@ class SGLangServer:
         import torch
 
         return not torch.cuda.is_available()
+
+
+def _load_files(group: int) -> set[Path]:
+    """SGLang's load figures in shared memory that a process of this group has mapped."""
+    found: set[Path] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is not ours
+            if os.getpgid(int(process.name)) == group:
+                found.update(Path(name) for name in LOAD_FILE.findall((process / "maps").read_text()))
+    return found
 
 
 def _port(host: str, first: int | None, index: int) -> int:
