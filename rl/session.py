@@ -80,7 +80,11 @@ class Session:
 
         def push() -> SyncReport:
             assert generation is not None
-            return generation.sync(tensors, version=self.step)
+            try:
+                return generation.sync(tensors, version=self.step)
+            except OsimError:
+                drain(tensors)  # the other ranks are still taking part in producing it
+                raise
 
         if not self.ranks.is_first:
             drain(tensors)

@@ -79,13 +79,14 @@ def export_hf(
 
     The folder appears whole or not at all. Collective: every rank calls it.
     """
+    # Asked on every rank: an error on one alone would leave the others waiting for its part of the tensors.
+    if tokenizer_dir is not None and not (tokenizer_dir / "tokenizer.json").is_file():
+        raise UsageError("no tokenizer.json here", where=str(tokenizer_dir), fix="give the tokenizer's folder")
     tensors = iter_hf_tensors(chunks, arch)
     if dist.get_rank() != 0:
         for _ in tensors:
             pass
     else:
-        if tokenizer_dir is not None and not (tokenizer_dir / "tokenizer.json").is_file():
-            raise UsageError("no tokenizer.json here", where=str(tokenizer_dir), fix="give the tokenizer's folder")
         with atomic_directory(out_dir) as folder:
             dtype = next(chunks[0].parameters()).dtype
             _write_tensors(tensors, arch, folder, dtype)

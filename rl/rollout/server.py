@@ -3,8 +3,8 @@
 Runs on the rank that owns the rollout side. The server is a session leader of its own: its group is ours to kill,
 and nothing else is. It dies with this process (sglang_cpu/launch.py watches its parent). Its pid and log lie in
 `log_dir`. A port that is taken is a UsageError before anything starts; a server that ends or stays silent past the
-deadline is an EngineError with the last lines of its log. SGLang never removes its small
-file of load figures in shared memory: stopping removes what the group had mapped (16 KB stay when we are killed).
+deadline is an EngineError with the last lines of its log. SGLang never removes its small file of load figures in
+shared memory: stopping removes what the group had mapped (16 KB stay when we are killed).
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class WeightSync:
 
 
 def drain(tensors: Iterable[NamedTensor]) -> None:
-    """What the ranks that push nothing do: take part in producing the stream."""
+    """What ranks that push nothing, or no longer, do: take part in producing the stream to its end."""
     for _ in tensors:
         pass
 
