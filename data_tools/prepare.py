@@ -15,10 +15,10 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -80,8 +80,9 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
         job = Job(config, work, check.backend, key)
         with ThreadPoolExecutor(1) as pool:
             hashes = pool.submit(lambda: [hash_file(f.path) for f in files])
-            records = _run_units(job, units, progress or (lambda done, total: None))
-            _check_masks_or_discard(job, total_counts(records))
+            with _units_of_a_suspicious_mask_discarded(work):
+                records = _run_units(job, units, progress or (lambda done, total: None))
+                check_masks(config, total_counts(records))
             parts = [_part(job, record) for record in records]
             joined = join(config.output, parts, token_dtype(renderer.vocab_size), PackSettings.of(config))
             manifest = _manifest(config, renderer, key, files, hashes.result(), check, records, joined)
@@ -162,15 +163,17 @@ def _run_units(job: Job, units: Sequence[Unit], progress: Progress) -> list[Unit
             done += unit.size
     progress(done, total)
     run = _run_in_line if job.config.workers == 1 else _run_in_pool
-    for unit, record in run(job, todo):
-        records[unit.index] = record
-        done += unit.size
-        progress(done, total)
-        _check_masks_or_discard(job, total_counts(list(records.values())), at_least=EARLY_CHECK_ROWS)
+    # Closed, that is no worker writes any more, before anybody discards the units.
+    with closing(run(job, todo)) as finished:
+        for unit, record in finished:
+            records[unit.index] = record
+            done += unit.size
+            progress(done, total)
+            check_masks(job.config, total_counts(list(records.values())), at_least=EARLY_CHECK_ROWS)
     return [records[u.index] for u in units]
 
 
-def _run_in_line(job: Job, units: Sequence[Unit]) -> Iterator[tuple[Unit, UnitRecord]]:
+def _run_in_line(job: Job, units: Sequence[Unit]) -> Generator[tuple[Unit, UnitRecord], None, None]:
     try:
         for unit in units:
             yield unit, process_unit(job, unit)
@@ -178,7 +181,7 @@ def _run_in_line(job: Job, units: Sequence[Unit]) -> Iterator[tuple[Unit, UnitRe
         raise _interrupted() from None
 
 
-def _run_in_pool(job: Job, units: Sequence[Unit]) -> Iterator[tuple[Unit, UnitRecord]]:
+def _run_in_pool(job: Job, units: Sequence[Unit]) -> Generator[tuple[Unit, UnitRecord], None, None]:
     """Finished units as they come, from spawned processes; a unit whose process died is tried once more."""
     deaths: Counter[int] = Counter()
     waiting = list(reversed(units))
@@ -194,8 +197,9 @@ def _run_in_pool(job: Job, units: Sequence[Unit]) -> Iterator[tuple[Unit, UnitRe
             while waiting or in_flight:
                 # A short queue: after a death only units that were running or next are in doubt.
                 while waiting and len(in_flight) < 2 * job.config.workers:
-                    unit = waiting.pop()
-                    in_flight[pool.submit(process_unit, job, unit)] = unit
+                    # Submitting to a pool that just broke raises: the unit must still be in one of the two lists.
+                    in_flight[pool.submit(process_unit, job, waiting[-1])] = waiting[-1]
+                    waiting.pop()
                 for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
                     record = future.result()
                     yield in_flight.pop(future), record
@@ -229,12 +233,13 @@ def total_counts(records: Sequence[UnitRecord]) -> dict[str, SourceCount]:
     return dict(sorted(totals.items()))
 
 
-def _check_masks_or_discard(job: Job, counts: Mapping[str, SourceCount], *, at_least: int = 1) -> None:
-    """`check_masks`; units with a suspicious mask are of no use under any other configuration either."""
+@contextmanager
+def _units_of_a_suspicious_mask_discarded(work: Path) -> Iterator[None]:
+    """After GateError: those units are of no use under any other configuration either."""
     try:
-        check_masks(job.config, counts, at_least=at_least)
+        yield
     except GateError:
-        shutil.rmtree(job.work / "units")
+        shutil.rmtree(work / "units")
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -236,6 +237,34 @@ def start(tmp_path, config):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
+
+
+def test_no_unit_is_lost_when_the_workers_die_between_two_submissions(make_config, small_units):
+    config = make_config(make_rows(400), workers=2)
+    killed = []
+
+    def kill_once(done: int, total: int) -> None:
+        workers = multiprocessing.active_children()
+        if workers and not killed:
+            killed.extend(workers)
+            for process in workers:
+                process.kill()
+            for process in workers:
+                process.join(10)
+            time.sleep(0.5)  # the pool notices
+
+    manifest = prepare(config, kill_once)
+    assert killed and sum(count.rows for count in manifest.counts.values()) == 400
+
+
+def test_a_suspicious_mask_stops_all_workers_before_their_units_are_discarded(make_config, small_units, monkeypatch):
+    monkeypatch.setattr(prepare_module, "EARLY_CHECK_ROWS", 1)
+    row = {"data_source": "sotopia", "messages": [{"role": "assistant", "content": "hi there " * 200}]}
+    config = make_config([row] * 200, workers=2)
+    with pytest.raises(GateError):
+        prepare(config)
+    assert not multiprocessing.active_children()
+    assert not (add_suffix(config.output, ".work") / "units").exists()
 
 
 @pytest.mark.slow
