@@ -194,9 +194,10 @@ async def _drive(env: Env[Any], row: Row, table: _Table, limits: Limits, seed: i
             table.calls += e.calls
             raise
         for seat, one in zip(seats, said, strict=True):
-            table.says.append(Say(seat, one.text))
+            text = well_formed(one.text)
+            table.says.append(Say(seat, text))
             table.calls += one.calls
-            heard = env.hear(table.state, seat, one.text)
+            heard = env.hear(table.state, seat, text)
             if isinstance(heard, FormatError):
                 table.offender, table.stop = (seat, heard.detail), Stop.FORMAT_ERROR
                 break
@@ -206,6 +207,11 @@ async def _drive(env: Env[Any], row: Row, table: _Table, limits: Limits, seed: i
             break
     for seat in env.seats:
         extend_view(env, table.state, seat, table.views)
+
+
+def well_formed(text: str) -> str:
+    """`text` with U+FFFD for half characters (lone surrogates), which a terminal may give and UTF-8 cannot hold."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _ask(env: Env[Any], table: _Table, seat: Seat, seed: int) -> Ask:
@@ -268,7 +274,10 @@ async def _score(env: Env[Any], table: _Table, judge: Judge | None, seed: int) -
     for seat, outcome in asked.items():
         if seat not in env.seats:
             raise ValueError(f"the environment scores {seat!r}, which is not one of its seats {env.seats}")
-        outcomes[seat] = await _judged(table, judge, outcome, seed) if isinstance(outcome, JudgeAsk) else outcome
+        found = await _judged(table, judge, outcome, seed) if isinstance(outcome, JudgeAsk) else outcome
+        if not isinstance(found, Score | Unscored):
+            raise ValueError(f"the outcome of seat {seat!r} is neither Score nor Unscored: {found!r}")
+        outcomes[seat] = found
     return outcomes
 
 

@@ -11,6 +11,7 @@ import pytest
 from common.errors import GateError, UsageError
 from envs.engine import EngineError, Generation, Sampling, VersionSpan
 from envs.judges.base import JudgeFailed, Verdict
+from envs.ledger.codec import decode_row, encode_row, encode_story
 from envs.play import episode_seed, play
 from envs.players.base import Ask
 from envs.players.engine import EnginePlayer, without_reasoning
@@ -272,3 +273,21 @@ def test_scripted_players_may_answer_by_rule() -> None:
 
     episode = run(Dialogue(), both(ScriptedPlayer(echo)))
     assert [s.text for s in episode.says if s.seat == "a"] == ["2 new", "1 new", "1 new"]
+
+
+def test_half_characters_from_a_player_are_replaced_before_anybody_hears_them() -> None:
+    line = ScriptedPlayer(["caf\udce9", "\ud83d\ude00 ok"] * 4)
+    episode = run(Dialogue(rounds=2), both(line))
+    assert {say.text for say in episode.says} == {"caf\ufffd", "\U0001f600 ok"}
+    assert decode_row(encode_row(episode.row)) == episode.row and encode_story(episode)
+    assert not any("\udce9" in m.content for view in episode.views.values() for m in view)
+
+
+def test_an_outcome_of_no_known_type_is_a_bug_and_never_recorded() -> None:
+    class Careless(Dialogue):
+        def score(self, state: Talk) -> Any:
+            return {"a": 0.5, "b": None}
+
+    episode = run(Careless(), both(engine_player()))
+    assert {o.reason for o in episode.outcomes.values() if isinstance(o, Unscored)} == {FailureReason.BUG}
+    assert set(episode.outcomes) == {"a", "b"}
