@@ -8,7 +8,7 @@ DataError: a malformed row concerns that row only. Cancellation passes through.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -36,3 +36,12 @@ async def contain(call: Awaitable[T]) -> T | Bug:
     except Exception as e:  # noqa: BLE001 (the boundary)
         text = "".join(traceback.format_exception(e))
         return Bug(text if len(text) <= TRACEBACK_CHARS else "…" + text[-TRACEBACK_CHARS:])
+
+
+def failure_of(call: Callable[[], None]) -> Exception | None:
+    """What `call` raised: for a thread, whose own death nobody would see."""
+    try:
+        call()
+    except Exception as e:  # noqa: BLE001 (the boundary)
+        return e
+    return None

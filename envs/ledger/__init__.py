@@ -8,7 +8,7 @@ export.py  Parquet files for other tools
 """
 
 from envs.ledger.read import LedgerReader
-from envs.ledger.schema import LEDGER_FILE, Consumed, EpisodeKey, Recorded
+from envs.ledger.schema import LEDGER_FILE, Consumed, EpisodeKey, LedgerNotStarted, Recorded
 from envs.ledger.write import Ledger
 
-__all__ = ["LEDGER_FILE", "Consumed", "EpisodeKey", "Ledger", "LedgerReader", "Recorded"]
+__all__ = ["LEDGER_FILE", "Consumed", "EpisodeKey", "Ledger", "LedgerNotStarted", "LedgerReader", "Recorded"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import xxhash
 import zstandard
 
-from common.errors import DataError
+from common.errors import DataError, UsageError
 from envs.types import Episode, Seat
 
 LEDGER_FILE = "ledger.sqlite"
@@ -123,8 +123,15 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         raise DataError(f"not a readable ledger: {e}", where=str(path), fix=DAMAGED_FIX) from e
 
 
+class LedgerNotStarted(UsageError):
+    """The file is there and its writer has not made the tables yet: ask again later."""
+
+
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    """A connection to an existing or (for the writer) new ledger of this schema. Raises DataError."""
+    """A connection to an existing or (for the writer) new ledger of this schema.
+
+    Raises DataError, and LedgerNotStarted for a reader that comes before the writer made the tables.
+    """
     with sqlite_errors(path):
         target = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
         db = sqlite3.connect(target, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
@@ -140,10 +147,10 @@ def _prepare(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
     if not read_only:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone():
-            db.executescript(
-                f"BEGIN IMMEDIATE; {TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'); COMMIT;"
-            )
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone():
+        if read_only:
+            raise LedgerNotStarted("not started yet", where=str(path), fix="try again when the run has begun to play")
+        db.executescript(f"BEGIN IMMEDIATE; {TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'); COMMIT;")
     found = db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
     if found is None or int(found[0]) != SCHEMA_VERSION:
         raise DataError(

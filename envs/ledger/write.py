@@ -18,7 +18,8 @@ from typing import Any, TextIO
 import numpy as np
 import orjson
 
-from common.errors import DataError, OsimError, UsageError
+from common.errors import DataError, UsageError
+from envs.boundary import failure_of
 from envs.ledger.codec import encode_outcome, encode_row, encode_story, encode_trace
 from envs.ledger.read import LedgerReader
 from envs.ledger.schema import (
@@ -52,7 +53,7 @@ class Ledger(LedgerReader):
             self._lock.close()
             raise
         self._queue: queue.SimpleQueue[Job | threading.Event | None] = queue.SimpleQueue()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -126,16 +127,18 @@ class Ledger(LedgerReader):
 
     def _commit(self, jobs: list[Job]) -> None:
         """All of `jobs` in one transaction; after a failure nothing more is written."""
-        try:
+
+        def transaction() -> None:
             with sqlite_errors(self.path):
                 self._writing.execute("BEGIN IMMEDIATE")
                 for job in jobs:
                     job(self._writing)
                 self._writing.execute("COMMIT")
-        except (OsimError, TypeError, ValueError, OverflowError) as e:
-            self._failure = e
-            if self._writing.in_transaction:
-                self._writing.execute("ROLLBACK")
+
+        # Any failure: of a dead writer waiters would learn at their deadline only, and `close` never.
+        self._failure = failure_of(transaction)
+        if self._failure is not None:
+            failure_of(self._writing.rollback)
 
 
 def _take_lock(path: Path) -> TextIO:

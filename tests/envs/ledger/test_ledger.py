@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from common.errors import DataError, UsageError
 from envs.engine import Sampling
-from envs.ledger import LEDGER_FILE, Consumed, EpisodeKey, Ledger, LedgerReader
+from envs.ledger import LEDGER_FILE, Consumed, EpisodeKey, Ledger, LedgerNotStarted, LedgerReader
 from envs.ledger.export import export_parquet
 from envs.play import episode_seed, play
 from envs.players.engine import EnginePlayer
@@ -177,3 +177,23 @@ def test_parquet_files_hold_the_tokens_and_scores_exactly(tmp_path: Path) -> Non
     assert (
         pq.read_table(out / "calls.parquet").num_rows == pq.read_table(out / "episodes.parquet").num_rows == len(KEYS)
     )
+
+
+def test_a_reader_before_the_writers_tables_is_told_that_nothing_has_started(tmp_path: Path) -> None:
+    (tmp_path / LEDGER_FILE).touch()
+    with pytest.raises(LedgerNotStarted, match="not started yet"):
+        LedgerReader(tmp_path)
+    with Ledger(tmp_path):
+        assert LedgerReader(tmp_path).keys() == []
+
+
+def test_what_the_writer_cannot_encode_is_raised_at_once_and_again_at_close(tmp_path: Path) -> None:
+    broken = replace(EPISODES[KEYS[0]], outcomes={"a": None})  # type: ignore[dict-item]
+    ledger = Ledger(tmp_path)
+    ledger.put_episode(KEYS[0], broken)
+    with pytest.raises(AttributeError):
+        ledger.flush(timeout_s=5)
+    with pytest.raises(AttributeError):
+        ledger.close()
+    with LedgerReader(tmp_path) as reader:
+        assert reader.keys() == []
