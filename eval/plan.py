@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from common.errors import UsageError
 from common.files import hash_json
 from common.seeds import derive_seed
-from envs.registry import Profile, TaskSpec, profile_of
+from envs.registry import Profile, TaskSpec, profile_of, with_data
 from envs.types import Row
 from eval.config import EvalConfig
 from eval.suites import resolve
@@ -82,7 +82,7 @@ def make_plan(
     rows of a run that made its own data). Raises UsageError for unknown tasks and tasks without rows.
     """
     tasks = []
-    for spec in resolve(config.suite):
+    for spec in _with_local_files(resolve(config.suite), config):
         given = (rows or {}).get(spec.name)
         asked = list(given) if given is not None else list(spec.rows(config.split, config.limit, config.seed))
         asked = asked[: config.limit] if config.limit else asked
@@ -92,6 +92,17 @@ def make_plan(
             )
         tasks.append(_plan_task(spec, asked, config, model, opponents, (training_rows or {}).get(spec.name)))
     return EvalPlan(config, model, opponents, tuple(tasks))
+
+
+def _with_local_files(specs: Sequence[TaskSpec], config: EvalConfig) -> list[TaskSpec]:
+    """The tasks, reading the person's own files where `config.rows` names some."""
+    if unknown := sorted(set(config.rows) - {spec.name for spec in specs}):
+        raise UsageError(
+            f"rows are given for {', '.join(unknown)}, which is not evaluated",
+            where="rows",
+            fix=f"tasks of this suite: {', '.join(spec.name for spec in specs)}",
+        )
+    return [with_data(s, config.rows[s.name], config.split) if s.name in config.rows else s for s in specs]
 
 
 def _plan_task(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import os
 import signal
@@ -186,6 +187,19 @@ def test_given_rows_are_asked_instead_of_the_tasks_own() -> None:
     assert {i.row for i in task.items} == {r.id for r in rows} and task.baseline is None
     with pytest.raises(UsageError, match="same row twice"):
         make_plan(CONFIG, "m", rows={"hitom": [rows[0], rows[0]]})
+
+
+def test_a_persons_own_files_are_the_rows_of_their_task(tmp_path: Path) -> None:
+    shared = {"language": "en", "question": "Where?", "options": ["in", "out"], "correct_letter": "A"}
+    stories = [f"Al left box {n}." for n in range(3)]
+    path = tmp_path / "tombench.jsonl"
+    path.write_text("\n".join(json.dumps({**shared, "story": story}) for story in stories))
+    config = EvalConfig(suite="tombench", limit=2, rows={"tombench": path}, statistics=CONFIG.statistics)
+    (task,) = make_plan(config, "m").tasks
+    assert len(task.episodes) == 2
+    assert {e.row.data["story"] for e in task.episodes} < set(stories)
+    with pytest.raises(UsageError, match="fantom, which is not evaluated"):
+        make_plan(EvalConfig(suite="tombench", rows={"fantom": path}), "m")
 
 
 def test_epochs_play_each_row_several_times_in_one_cluster() -> None:
