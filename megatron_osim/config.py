@@ -294,7 +294,7 @@ class AnomalyConfig(Config):
     """A gradient norm above this many times the median of the last `window` steps is a spike; None = not checked."""
     window: int = Field(default=50, ge=5)
     max_skips: int = Field(default=10, ge=0)
-    """Skipped steps in a row that end the run (exit 3)."""
+    """Most steps that may be skipped in a row; one more ends the run (exit 3)."""
 
 
 class MidtrainConfig(Config):

@@ -172,6 +172,24 @@ def test_spikes_are_told_from_noise_and_skips_are_bounded() -> None:
     assert AnomalyWatch(AnomalyConfig(action="stop")).must_stop
 
 
+def test_skips_in_a_row_go_on_counting_after_a_resume(single: Ranks, corpus: Corpus, tmp_path: Path) -> None:
+    skipping = {
+        "anomaly": AnomalyConfig(action="skip", max_skips=3),
+        "checkpoint": CheckpointConfig(every_steps=1),
+        "validate_every": None,
+    }
+    two_steps = config(corpus, steps=2, export_hf=False, **skipping)
+    run = RunFolder.prepare(tmp_path, two_steps)
+    midtraining = Midtraining(run, two_steps, single)
+    with torch.no_grad():
+        midtraining.trainer.chunks[0].decoder.final_layernorm.weight[0] = float("nan")
+    midtraining.run()
+    with pytest.raises(GateError, match="step 4 refused"):
+        Midtraining(run, config(corpus, **skipping), single).run()
+    # The save that was under way when the step was refused is whole.
+    assert [c.step for c in list_checkpoints(run.checkpoints)] == [2, 3]
+
+
 def test_replicas_together_read_the_global_batch(corpus: Corpus) -> None:
     data = TrainingData(config(corpus).data, global_batch=4, seed=0, vocab_size=VOCAB)
 
