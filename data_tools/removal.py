@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
 import orjson
@@ -38,7 +37,6 @@ def write_removals(path: Path, removals: Iterable[Removal]) -> None:
     write_bytes(path, b"".join(orjson.dumps(asdict(r)) + b"\n" for r in removals))
 
 
-@cache
 def excluded_positions(lists: tuple[Path, ...]) -> Mapping[str, frozenset[int]]:
     """Positions to leave out, by resolved file name."""
     out: dict[str, set[int]] = defaultdict(set)

@@ -9,9 +9,9 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -52,14 +52,20 @@ class _Tools:
     reference: Encoder
     fast: Encoder | None
     end_of_document: int | None
+    excluded: Mapping[str, frozenset[int]]
+    """Positions to leave out, by file."""
 
 
-@cache
-def _tools(tokenizer: Path, template: str | None, backend: str, append_end: bool) -> _Tools:
+@lru_cache(maxsize=1)
+def _tools(
+    key: str, tokenizer: Path, template: str | None, backend: str, append_end: bool, exclude: tuple[Path, ...]
+) -> _Tools:
+    """Loaded once per job: `key` changes when one of these files is written anew."""
     renderer = Renderer.load(tokenizer, template)
     raw = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
     fast = FastokensEncoder(raw) if backend == "fastokens" else None
-    return _Tools(renderer, HFEncoder(raw), fast, raw.token_to_id(END_OF_TEXT) if append_end else None)
+    end = raw.token_to_id(END_OF_TEXT) if append_end else None
+    return _Tools(renderer, HFEncoder(raw), fast, end, excluded_positions(exclude))
 
 
 def start_worker(parent: int) -> None:
@@ -79,7 +85,9 @@ def start_worker(parent: int) -> None:
 def process_unit(job: Job, unit: Unit) -> UnitRecord:
     """Do one unit and make its directory visible. Raises DataError for unusable input, OSError for a full disk."""
     config = job.config
-    tools = _tools(config.tokenizer, config.template, job.backend, config.append_end_of_document)
+    tools = _tools(
+        *(job.key, config.tokenizer, config.template, job.backend, config.append_end_of_document, config.exclude)
+    )
     encoder = tools.reference if tools.fast is None else GuardedEncoder(tools.fast, tools.reference, unit.index)
     try:
         return _process(job, unit, tools, encoder, None)
@@ -99,7 +107,7 @@ def _process(job: Job, unit: Unit, tools: _Tools, encoder: Encoder, mismatch: st
         writer = UnitWriter(directory, token_dtype(tools.renderer.vocab_size))
         for batch in read_batches(unit.path, unit.span, on_bad_row=config.on_bad_row):
             tally.bad.update(b.reason for b in batch.bad)
-            rows = _without_excluded(config, unit, batch.rows, tally)
+            rows = _without_excluded(config, tools.excluded, unit, batch.rows, tally)
             conversations, sources = _route(config, routing, unit, rows)
             if conversations:
                 _write(config, renderer.render(conversations), tally.codes(sources), writer, tally)
@@ -118,9 +126,15 @@ def _process(job: Job, unit: Unit, tools: _Tools, encoder: Encoder, mismatch: st
     return record
 
 
-def _without_excluded(config: PrepareConfig, unit: Unit, rows: Sequence[RawRow], tally: _Tally) -> Sequence[RawRow]:
+def _without_excluded(
+    config: PrepareConfig,
+    excluded: Mapping[str, frozenset[int]],
+    unit: Unit,
+    rows: Sequence[RawRow],
+    tally: _Tally,
+) -> Sequence[RawRow]:
     """The rows that no removal list names."""
-    positions = excluded_positions(config.exclude).get(str(unit.path.resolve()))
+    positions = excluded.get(str(unit.path.resolve()))
     if not positions:
         return rows
     left_out = [row for row in rows if row.position in positions]

@@ -75,8 +75,11 @@ def test_rows_that_overlap_are_listed_and_left_out_by_prepare(tmp_path, make_con
     assert report.rows == {"chat": 22} and report.short_references == 1
     assert report.by_source == {"chat": {"13-gram": 1, "near-identical": 1}}
     write_removals(tmp_path / "remove.jsonl", report.removals)
-    manifest = prepare(config.model_copy(update={"exclude": (tmp_path / "remove.jsonl",)}))
+    excluding = config.model_copy(update={"exclude": (tmp_path / "remove.jsonl",)})
+    manifest = prepare(excluding)
     assert manifest.counts["chat"].rows == 20 and manifest.counts["chat"].excluded == 2
+    write_removals(tmp_path / "remove.jsonl", report.removals[:1])  # the same file, written anew
+    assert prepare(excluding.model_copy(update={"overwrite": True})).counts["chat"].excluded == 1
     with pytest.raises(UsageError, match="no reference"):
         ReferenceIndex([])
 
