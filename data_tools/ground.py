@@ -3,7 +3,8 @@
 Each such row gets a system message: who speaks, to whom, in which situation, with which goal. A context that quotes
 the human's replies (a common n-gram of words) would give the answer away and is asked for again. Replies are cached
 by content in OUTPUT.cache.jsonl, so a killed run resumes without asking twice; OUTPUT appears when it is complete.
-Rows whose context cannot be made are written unchanged and counted. One process; memory holds a window of rows.
+Rows whose context cannot be made are written unchanged and counted. One process; memory holds a window of rows
+and the contexts made so far.
 """
 
 from __future__ import annotations
