@@ -33,7 +33,6 @@ CONTROL_TIMEOUT_S = 120.0
 PROBE_TIMEOUT_S = 10.0
 HEALTH_TIMEOUT_S = 30.0
 MAX_CONNECTIONS = 1024
-GREEDY_EPSILON = 1e-6
 
 
 class SGLangEngine(StreamedUpdates):
@@ -283,9 +282,9 @@ class SGLangEngine(StreamedUpdates):
                     self._update("/update_weights_from_distributed", body | {"group_name": group.name}),
                     asyncio.to_thread(group.broadcast, [tensor for _, tensor in ordered]),
                 )
-        except (EngineError, TimeoutError, RuntimeError, ValueError) as e:
+        except (EngineError, OSError, RuntimeError, ValueError) as e:
             self._leave_group()
-            raise EngineError(f"{self.name}: weight broadcast failed: {e or 'timed out'}") from e
+            raise EngineError(f"{self.name}: weight broadcast failed: {str(e) or 'timed out'}") from e
         if final_version is not None:
             self.version, self._broken = final_version, ""
 
@@ -304,10 +303,15 @@ class SGLangEngine(StreamedUpdates):
             raise EngineError(f"{self.name}{path}: {reply.get('message', reply)}")
 
     async def _open_group(self) -> BroadcastGroup:
-        from rl.weight_sync.group import BroadcastGroup
+        from rl.weight_sync.group import BroadcastGroup, own_address
 
         if self._group is None:
-            group = BroadcastGroup(receivers=self._ranks, backend=self._backend, timeout_s=self._control_timeout_s)
+            group = BroadcastGroup(
+                receivers=self._ranks,
+                backend=self._backend,
+                timeout_s=self._control_timeout_s,
+                host=own_address(self.url),
+            )
             body = {
                 "master_address": group.host,
                 "master_port": group.port,

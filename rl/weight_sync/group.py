@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
@@ -23,6 +25,7 @@ class BroadcastGroup:
     """1 sender and `receivers` receivers. Tell the receivers host, port and name, then `join` on both sides."""
 
     def __init__(self, *, receivers: int, backend: str, timeout_s: float, host: str = "127.0.0.1") -> None:
+        """host: this machine's address as the receivers see it (`own_address`)."""
         self.host = host
         # A server remembers the names of earlier groups, also those of a trainer that was killed.
         self.name = f"osim-weights-{secrets.token_hex(6)}"
@@ -68,3 +71,15 @@ class BroadcastGroup:
             with contextlib.suppress(ValueError):  # the trainer has already destroyed all groups
                 dist.destroy_process_group(self._group)
             self._group = None
+
+
+def own_address(url: str) -> str:
+    """The address from which this machine reaches the server at `url`, where the server in turn reaches us.
+
+    Sends nothing. Raises OSError for a name that does not resolve.
+    """
+    to = urlsplit(url)
+    family, _, _, _, address = socket.getaddrinfo(to.hostname, to.port or 80, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)
+        return str(probe.getsockname()[0])

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from rl.weight_sync.group import BroadcastGroup
+from rl.weight_sync.group import BroadcastGroup, own_address
 
 RECEIVER = """
 import sys, torch, torch.distributed as dist
@@ -63,3 +63,8 @@ def test_a_receiver_that_never_comes_is_an_error_within_the_timeout():
     with pytest.raises(RuntimeError):
         group.join()
     group.close()
+
+
+def test_a_local_server_is_told_the_local_address():
+    assert own_address("http://127.0.0.1:30000") == "127.0.0.1"
+    assert own_address("http://localhost:30000") in ("127.0.0.1", "::1")
