@@ -162,13 +162,20 @@ def read_question(row: Row) -> Question:
 
 
 def all_right(episodes: Sequence[Episode]) -> dict[str, float]:
-    """ALL: share of conversations with every theory-of-mind question right (facts left out)."""
-    sets: dict[str, list[bool]] = defaultdict(list)
+    """ALL: share of conversations with every theory-of-mind question right (facts left out).
+
+    Over the questions that were asked; a conversation with an unscored one counts neither as right nor as wrong.
+    """
+    sets: dict[str, list[Outcome | None]] = defaultdict(list)
     for episode in episodes:
-        outcome = episode.outcomes.get(SEAT)
-        if isinstance(outcome, Score) and episode.row.data["kind"] != "fact":
-            sets[episode.row.cluster].append(outcome.value == 1.0)
-    return {"ALL": sum(all(right) for right in sets.values()) / len(sets)} if sets else {}
+        if episode.row.data["kind"] != "fact":
+            sets[episode.row.cluster].append(episode.outcomes.get(SEAT))
+    scored = []
+    for outcomes in sets.values():
+        scores = [o.value for o in outcomes if isinstance(o, Score)]
+        if len(scores) == len(outcomes):
+            scored.append(all(value == 1.0 for value in scores))
+    return {"ALL": sum(scored) / len(scored)} if scored else {}
 
 
 def _samples(row: Row, seat: Seat) -> Sequence[str]:

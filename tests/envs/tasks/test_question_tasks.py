@@ -15,7 +15,8 @@ from envs.check import check
 from envs.play import play
 from envs.players.scripted import ScriptedPlayer
 from envs.registry import TaskSpec, with_data
-from envs.types import Row, Score
+from envs.tasks.fantom.task import all_right
+from envs.types import Episode, FailureReason, Outcome, Row, Score, Unscored
 
 SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "benchmarks"
 FILES = {
@@ -124,3 +125,19 @@ def test_naming_every_place_passes_the_authors_paratomi_rule_and_earns_nothing_u
         if len(row.data["choices"]) > 1:
             assert score(spec, row, f"<answer>{everything}</answer>").value == 0.0
             assert score(spec, row, f"<answer>{everything}</answer>", "soul").value == 0.0
+
+
+def test_fantom_all_leaves_out_conversations_with_an_unscored_question() -> None:
+    failed = Unscored(FailureReason.ENGINE_FAILED)
+
+    def answered(conversation: str, outcome: Outcome, kind: str = "choice") -> Episode:
+        row = Row("fantom", conversation, conversation, {"kind": kind})
+        return Episode(row, 0, says=(), views={}, traces={}, outcomes={"reader": outcome})
+
+    episodes = [
+        *(answered("right", Score(1.0)), answered("right", Score(1.0)), answered("right", Score(0.0), "fact")),
+        *(answered("wrong", Score(1.0)), answered("wrong", Score(0.0))),
+        *(answered("unscored", Score(1.0)), answered("unscored", failed)),
+    ]
+    assert all_right(episodes) == {"ALL": 0.5}
+    assert all_right([answered("unscored", failed)]) == {}
