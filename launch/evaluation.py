@@ -1,4 +1,4 @@
-"""`osim eval run` composed: a model (local weights or an API) behind a player, the run folder's ledger, the results.
+"""`osim eval run` composed: a model (local weights) behind a player, the run folder's ledger, the results.
 
 Runs in the process of the command. Owns the engine for the length of the evaluation and the folder's lock. Resumes:
 episodes that have a score in the ledger are not played again. A failed coverage gate leaves results.json behind.
@@ -17,7 +17,7 @@ from common.errors import UsageError
 from common.files import hash_file, hash_json
 from common.run_folder import RunFolder
 from eval.config import EvalConfig
-from eval.results import RESULTS_FILE, Results
+from eval.results import RESULTS_FILE, LowCoverage, Results
 from eval.run import Contestants, Progress
 from eval.run import run as play
 from rl.rollout.config import RolloutConfig
@@ -52,13 +52,17 @@ class EvalRunConfig(EvalConfig):
 
 
 def evaluate(config: EvalRunConfig, folder: Path, on_progress: Callable[[Progress], None] | None = None) -> Results:
-    """Evaluate and write RUN/results.json. Raises Interrupted or LowCoverage."""
+    """Evaluate and write RUN/results.json. Raises Interrupted, or LowCoverage after writing what there is."""
     if not (config.model.path / "config.json").is_file():
         fix = "give the folder of an HF export (osim midtrain writes RUN/hf)"
         raise UsageError("no Hugging Face model here", where=str(config.model.path), fix=fix)
     run = RunFolder.prepare(folder, config, inputs={"model": weights_hash(config.model.path)})
     with run.lock():
-        results = asyncio.run(_evaluate(config, run, on_progress))
+        try:
+            results = asyncio.run(_evaluate(config, run, on_progress))
+        except LowCoverage as e:
+            e.results.save(run.path / RESULTS_FILE)
+            raise
         results.save(run.path / RESULTS_FILE)
     return results
 
