@@ -11,7 +11,7 @@ from pathlib import Path
 from common.errors import UsageError
 from rl.rollout.base import RolloutEngine
 from rl.rollout.config import EngineKind, RolloutConfig
-from rl.rollout.server import default_python
+from rl.rollout.server import default_python, is_built
 
 
 def choose_engine(config: RolloutConfig) -> tuple[EngineKind, str]:
@@ -21,10 +21,10 @@ def choose_engine(config: RolloutConfig) -> tuple[EngineKind, str]:
         return "sglang", f"{len(config.urls)} servers given by URL"
     if config.kind == "embedded":
         return "embedded", "as configured"
-    if python.exists():
+    if is_built(python):
         return "sglang", f"environment {python.parent.parent.name}"
     if config.kind == "sglang":
-        raise UsageError("the SGLang environment does not exist", where=str(python), fix="run: make sglang")
+        raise UsageError("the SGLang environment is not built", where=str(python), fix="run: make sglang")
     return "embedded", "no SGLang environment; make sglang builds it"
 
 

@@ -44,6 +44,12 @@ def default_python() -> Path:
     return ROOT / ".venv-sglang" / "bin" / "python"
 
 
+def is_built(python: Path) -> bool:
+    """Whether SGLang's interpreter is there; one of `make sglang` counts only once that has finished (its marker)."""
+    environment = python.parent.parent
+    return python.exists() and (environment.name != ".venv-sglang" or (environment / ".ready").exists())
+
+
 class SGLangServer:
     """A server of `model` on a port of its own. `index` names its log and pid file."""
 
@@ -71,8 +77,8 @@ class SGLangServer:
     def start(self, *, version: int = 0) -> None:
         """Start the process. Raises UsageError for a taken port, a missing environment or model."""
         python = self.config.python or default_python()
-        if not python.exists():
-            raise UsageError("the SGLang environment does not exist", where=str(python), fix="run: make sglang")
+        if not is_built(python):
+            raise UsageError("the SGLang environment is not built", where=str(python), fix="run: make sglang")
         flags = self._flags(version)
         self.port = _port(self.config.host, self.config.port, self.index)
         flags += ["--port", str(self.port)]

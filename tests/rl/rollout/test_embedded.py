@@ -212,6 +212,8 @@ def test_the_choice_of_engine_says_why(tmp_path: Path, checkpoints, runner, caps
         choose_engine(RolloutConfig(kind="sglang", python=python))
     python.parent.mkdir(parents=True)
     python.touch()
+    assert choose_engine(RolloutConfig(python=python))[0] == "embedded"  # `make sglang` was cut off
+    (python.parent.parent / ".ready").touch()
     assert choose_engine(RolloutConfig(python=python))[0] == "sglang"
     assert choose_engine(RolloutConfig(kind="embedded", python=python))[0] == "embedded"
     assert choose_engine(RolloutConfig(urls=("http://127.0.0.1:1",), python=python))[0] == "sglang"
