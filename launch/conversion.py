@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.config import Config, load
+from common.config import Config, load, read_yaml
 from common.errors import DataError, UsageError
 from common.files import read_json, write_json
 from common.run_folder import RunFolder
@@ -53,7 +53,7 @@ def hf_to_megatron(hf: Path, folder: Path, parallel: ParallelConfig, precision: 
     """Write FOLDER/checkpoints/step-00000000 with the weights of `hf`; returns the checkpoints folder."""
     config = ConvertConfig(
         direction="hf-to-megatron",
-        hf=hf,
+        hf=hf.absolute(),
         checkpoints=folder / "checkpoints",
         architecture=ArchitectureConfig.from_hf_config(hf),
         parallel=parallel,
@@ -66,7 +66,7 @@ def hf_to_megatron(hf: Path, folder: Path, parallel: ParallelConfig, precision: 
 
 
 def megatron_to_hf(run: Path, hf: Path, parallel: ParallelConfig) -> None:
-    """Export the newest checkpoint of a midtraining run. `hf` appears whole or not at all."""
+    """Export the newest checkpoint of a midtraining run or of `hf_to_megatron`. `hf` appears whole or not at all."""
     if hf.exists():
         raise UsageError("it exists", where=str(hf), fix="give a folder that does not exist yet")
     _job(_of_run(run, "megatron-to-hf", hf, parallel))
@@ -96,22 +96,30 @@ def _of_run(
 ) -> ConvertConfig:
     from megatron_osim.layout import Capability, check_layout
 
-    trained = load(MidtrainConfig, run / "config.yaml")
+    architecture, tokenizer, precision = _model_of(run / "config.yaml")
     if not any((run / "checkpoints").glob("step-*")):
         raise DataError(
             "no whole checkpoint here", where=str(run / "checkpoints"), fix="run osim midtrain to its end"
         )
-    architecture = trained.resolve_architecture()
     check_layout(architecture, parallel, world_size=parallel.model_size, capability=Capability())
     return ConvertConfig(
         direction=direction,
         hf=hf,
         checkpoints=run / "checkpoints",
         architecture=architecture,
-        tokenizer=trained.tokenizer or trained.init_from,
+        tokenizer=tokenizer,
         parallel=parallel,
-        precision=trained.precision,
+        precision=precision,
     )
+
+
+def _model_of(config: Path) -> tuple[ArchitectureConfig, Path | None, Literal["fp32", "bf16"]]:
+    """(architecture, tokenizer folder, precision) of the checkpoints beside a config.yaml of either maker."""
+    if "direction" in read_yaml(config):
+        converted = load(ConvertConfig, config)
+        return converted.architecture, converted.hf, converted.precision
+    trained = load(MidtrainConfig, config)
+    return trained.resolve_architecture(), trained.tokenizer or trained.init_from, trained.precision
 
 
 def _job(config: ConvertConfig) -> dict[str, float]:

@@ -35,7 +35,7 @@ def to_megatron(
 
 @group.command("megatron-to-hf", **example("osim convert megatron-to-hf runs/quickstart/midtrain exported"))
 def to_hf(
-    run: Annotated[Path, typer.Argument(help="Run folder of osim midtrain.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="Run folder of midtrain or hf-to-megatron.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.", show_default=False)],
     tensor: Tensor = 1,
 ) -> None:
