@@ -88,26 +88,35 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 def atomic_directory(final: Path) -> Iterator[Path]:
     """Give a temporary directory that becomes `final` by one rename if the body succeeds, and vanishes if not.
 
-    An existing `final` is replaced only at the end.
+    An existing `final` is replaced only at the end, in two renames: a writer killed between them leaves it as
+    .NAME.old, from where the next writer puts it back. One writer at a time.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    # One fixed name: what a killed writer left behind is removed by the next one.
-    temporary = final.with_name(f".{final.name}.tmp")
+    # Fixed names: what a killed writer left behind is found by the next one.
+    temporary, old = (final.with_name(f".{final.name}.{suffix}") for suffix in ("tmp", "old"))
+    if old.exists() and not final.exists():
+        old.rename(final)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
+        _fsync_tree(temporary)
         if final.exists():
-            old = final.with_name(f".{final.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
-            temporary.rename(final)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(final)
+        temporary.rename(final)
         fsync_directory(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fsync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with (Path(root) / name).open("rb") as f:
+                os.fsync(f.fileno())
+        fsync_directory(Path(root))
 
 
 def hash_file(path: Path) -> str:

@@ -23,6 +23,16 @@ def test_failed_directory_leaves_the_earlier_one_untouched_and_nothing_else(tmp_
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_directory_of_a_writer_killed_between_its_two_renames_is_put_back(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    (tmp_path / ".out.old").mkdir()
+    (tmp_path / ".out.old" / "a").write_text("1")
+    with pytest.raises(RuntimeError), files.atomic_directory(final):
+        raise RuntimeError
+    assert (final / "a").read_text() == "1"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
 def test_failed_write_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.json"
     files.write_json(path, {"a": 1})
