@@ -81,12 +81,11 @@ class RunFolder:
         if not run.config.exists():
             write_json(run.manifest, describe_environment() | {"inputs": dict(inputs or {})})
             write_text(run.config, dump_yaml(config))
-        repair_jsonl_tail(run.metrics)
         return run
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this process."""
+        """Hold the folder for this process. What a killed owner left unfinished in metrics.jsonl is cut off."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("a+") as f:
             try:
@@ -101,6 +100,7 @@ class RunFolder:
             f.truncate(0)
             f.write(str(os.getpid()))
             f.flush()
+            repair_jsonl_tail(self.metrics)
             yield
 
     def log_metrics(self, step: int, phase: str, values: Mapping[str, Any]) -> None:

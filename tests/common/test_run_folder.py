@@ -43,6 +43,15 @@ def test_second_process_is_refused_while_the_first_holds_the_folder_and_a_killed
         pass
 
 
+def test_only_the_owner_cuts_off_an_unfinished_metric_line(tmp_path: Path) -> None:
+    run = RunFolder.prepare(tmp_path, Recipe())
+    run.metrics.write_bytes(b'{"step": 1')
+    RunFolder.prepare(tmp_path, Recipe())
+    assert run.metrics.read_bytes() == b'{"step": 1'
+    with run.lock():
+        assert run.metrics.read_bytes() == b""
+
+
 def test_a_step_logged_again_after_a_resume_counts_once_with_its_newer_values(tmp_path: Path) -> None:
     run = RunFolder.prepare(tmp_path, Recipe())
     for step, loss in ((1, 3.0), (2, 2.0), (2, 1.0)):
