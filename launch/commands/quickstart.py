@@ -21,7 +21,8 @@ def quickstart(
 ) -> None:
     """The whole pipeline on this machine: data, shards, midtraining, export, engine, RL, evaluation, report.
 
-    Run again on the same folder, it resumes what is unfinished and repeats nothing.
+    Run again on the same folder, it resumes what is unfinished and repeats nothing. `engine` chooses what serves the
+    RL rollouts; evaluations always use the embedded engine, whatever it says.
     """
     from launch.kinds import shipped
     from launch.quickstart.run import run

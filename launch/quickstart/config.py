@@ -68,7 +68,8 @@ class QuickstartConfig(Config):
     midtrain: MidtrainConfig
     midtrain_ranks: int = Field(default=2, ge=1)
     engine: Literal["auto", "embedded", "sglang"] = "auto"
-    """auto: SGLang where `make sglang` has built its environment, else the embedded engine."""
+    """What serves RL rollouts; `eval.model.engine` (embedded) serves evaluations. auto: SGLang where `make sglang`
+    has built its environment, else the embedded engine."""
     rl: dict[str, RLConfig]
     """RL runs from the midtrained model, by name."""
     rl_ranks: int = Field(default=1, ge=1)

@@ -8,13 +8,22 @@ from common.run_folder import RunFolder
 from eval.compare import Comparison, compare, compare_all
 from eval.results import Results, TaskResult
 from launch.quickstart.config import Folders, QuickstartConfig
+from launch.quickstart.engine import chosen_engine
 from launch.quickstart.evaluation import BEFORE, MIDTRAINED, interval
 from launch.quickstart.pipeline import Done, Summary
+
+HELD_OUT = (
+    "Held-out questions come from the generator of the train part, which decides by content to which part a story "
+    "belongs. The two share no story, but they share sentence templates and names, so overlap of word n-grams "
+    "(13-grams too) between them is expected: the accuracies say how well new stories of a known kind are solved, "
+    "nothing about other kinds."
+)
+ENGINES = "Evaluations use the {evaluation} engine, RL rollouts the {rollout} engine."
 
 
 def run_report(config: QuickstartConfig, folders: Folders) -> Summary:
     """Write RUN/report.html: curves, evaluations, comparisons, transcripts."""
-    from eval.report import Comparisons, Section, write_report
+    from eval.report import Comparisons, Prose, Section, write_report
     from eval.report.from_run import pieces_of, run_sections
 
     runs = [folders.midtrain, *map(folders.rl, config.rl)]
@@ -25,12 +34,17 @@ def run_report(config: QuickstartConfig, folders: Folders) -> Summary:
         if not isinstance(section, Comparisons)  # ours compare what followed upon what
     ]
     sections.append(Comparisons("Paired comparison on the same questions", comparisons(config, folders)))
+    sections.append(Prose("What is held out, and who answers", f"{HELD_OUT}\n\n{_engines(config, folders)}"))
     written = write_report(RunFolder(folders.root).report, f"quickstart · {folders.root.name}", sections)
     return {
         "file": str(written.path),
         "size": f"{written.size_bytes / 1e6:.1f} MB",
         "transcripts": f"{written.episodes_shown} of {written.episodes_total}",
     }
+
+
+def _engines(config: QuickstartConfig, folders: Folders) -> str:
+    return ENGINES.format(evaluation=config.eval.model.engine.kind, rollout=chosen_engine(folders))
 
 
 def comparisons(config: QuickstartConfig, folders: Folders) -> tuple[Comparison, ...]:
@@ -58,6 +72,7 @@ def print_summary(config: QuickstartConfig, folders: Folders, done: Sequence[Don
         console.print(f"{one.before} → {one.after}: {one.summary()}", highlight=False)
     for line in verdicts(Results.load(folders.evaluation(MIDTRAINED)).tasks[0]):
         console.print(line, highlight=False)
+    console.print(f"{HELD_OUT} {_engines(config, folders)}", highlight=False)
     fresh = sum(stage.seconds for stage in done if not stage.repeated_nothing)
     console.print(f"this command: {fresh:.0f} s in stages, {peak_gib:.1f} GiB at most; all stages: "
                   f"{sum(stage.seconds for stage in done):.0f} s", highlight=False)  # fmt: skip
