@@ -16,7 +16,7 @@ KINDS = {
     "prepare": "data_tools.config:PrepareConfig",
     "midtrain": "megatron_osim.config:MidtrainConfig",
     "rl": "rl.config:RLConfig",
-    "eval": "eval.config:EvalConfig",
+    "eval": "launch.evaluation:EvalRunConfig",
     "quickstart": "launch.quickstart.config:QuickstartConfig",
 }
 
