@@ -22,7 +22,10 @@ Runs = Annotated[list[Path], typer.Argument(help="Run folders of osim eval run."
     )
 )
 def run(recipe: Recipe, out: Out = Path("runs/eval"), overrides: Overrides = None) -> None:
-    """Evaluate a model: results with coverage and 95 % intervals. Run again, it plays only what has no score."""
+    """Evaluate a model: results with coverage and 95 % intervals. Run again, it plays only what has no score.
+
+    The model is a Hugging Face folder; API models cannot be evaluated yet.
+    """
     from common.config import load
     from eval.results import text_table
     from launch.evaluation import EvalRunConfig, evaluate
