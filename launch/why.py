@@ -9,6 +9,7 @@ of every process whose command line names the folder, and the last line of each 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -140,14 +141,13 @@ def _last_metric(run: RunFolder) -> LastMetric | None:
 
 
 def _processes(folder: Path) -> Iterator[ProcessState]:
-    """Processes whose command line names the folder, and their children."""
+    """Processes whose command line names the folder or what is in it, and their children."""
     import psutil
 
-    names = {str(folder), str(folder.resolve())}
-    found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or []
-        if any(name in argument for argument in line for name in names) and process.pid != psutil.Process().pid:
+    own, found = folder.resolve(), dict[int, psutil.Process]()
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        line, start = process.info["cmdline"] or [], Path(process.info["cwd"] or "/")
+        if process.pid != os.getpid() and any(_is_inside(start, argument, own) for argument in line):
             found[process.pid] = process
             try:
                 found |= {child.pid: child for child in process.children(recursive=True)}
@@ -159,10 +159,22 @@ def _processes(folder: Path) -> Iterator[ProcessState]:
         after = _cpu_s(process)
         if after is None or pid not in before:
             continue
-        with process.oneshot():
-            percent = 100 * (after - before[pid]) / SAMPLE_S
-            memory = process.memory_info().rss / 2**30
-            yield ProcessState(pid, _name(process.cmdline()), process.status(), percent, memory)
+        percent = 100 * (after - before[pid]) / SAMPLE_S
+        try:
+            with process.oneshot():
+                memory = process.memory_info().rss / 2**30
+                state = ProcessState(pid, _name(process.cmdline()), process.status(), percent, memory)
+        except psutil.Error:  # it ended meanwhile
+            continue
+        yield state
+
+
+def _is_inside(start: Path, argument: str, folder: Path) -> bool:
+    """Whether an argument (`PATH` or `--option=PATH`) of a process in `start` names `folder` or something in it."""
+    path = Path(argument.rpartition("=")[2])
+    if start.is_relative_to(folder) and not path.is_absolute():
+        return False  # every word would be inside: a shell that stands in the folder is not the run
+    return Path(os.path.normpath(start / path)).is_relative_to(folder)
 
 
 def _cpu_s(process: object) -> float | None:

@@ -75,6 +75,15 @@ def test_run_at_its_usual_pace_is_working(held: RunFolder) -> None:
     assert report.verdict.startswith("working: train step 1")
 
 
+def test_only_processes_of_the_folder_are_named_however_it_is_written(
+    held: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = RunFolder.prepare(held.path.with_name("ru"), Recipe())
+    assert not inspect(longer.path).processes
+    monkeypatch.chdir(held.path)
+    assert sorted(p.what for p in inspect(Path()).processes) == ["rank 0", "rank 1"]
+
+
 def test_folder_without_a_run_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a run folder"):
         inspect(tmp_path)
