@@ -78,7 +78,7 @@ class MetricsTail:
         for line in self._new_lines():
             if line.get("phase") == self._phase:
                 self._step = int(line["step"])
-                shown = {k: v for k, v in line.items() if k in ("loss", "reward", "lr") and isinstance(v, float)}
+                shown = {k: v for k, v in line.items() if k in ("loss", "reward/mean", "lr") and isinstance(v, float)}
                 self._note = ", ".join(f"{k} {v:.4g}" for k, v in shown.items())
         self._update(self._step, self._total, self._note)
 
