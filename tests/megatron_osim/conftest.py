@@ -18,9 +18,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make_corpus(tmp_path_factory.mktemp("corpus"), sequence_length=SEQUENCE_LENGTH)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    """This process as a job of one rank."""
+    """This process as a job of one rank, for this folder: others make their own."""
     rendezvous = tmp_path_factory.mktemp("single") / "rendezvous"
     yield initialize(ParallelConfig(), rendezvous=rendezvous.as_uri())
     shutdown()
