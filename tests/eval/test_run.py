@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import DataError, ExitCode, Interrupted, UsageError
+from common.errors import ExitCode, Interrupted, UsageError
 from envs import registry
 from envs.engine import EngineError
-from envs.ledger import Ledger, LedgerReader
+from envs.ledger import Ledger, LedgerNotStarted, LedgerReader
 from envs.players.base import Ask
 from envs.players.scripted import ScriptedPlayer
 from eval.aggregate import aggregate
@@ -110,8 +110,7 @@ def test_killed_run_loses_only_what_was_in_flight(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and child.is_alive():
         if (tmp_path / "ledger.sqlite").is_file():
-            # The writer may not have made its tables yet.
-            with suppress(DataError), LedgerReader(tmp_path) as reader:
+            with suppress(LedgerNotStarted), LedgerReader(tmp_path) as reader:
                 if len(reader.keys()) >= 5:
                     break
         time.sleep(0.02)
