@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from common.seeds import derive_rng
-from envs.env import Done, Env, FormatError, JudgeAsk
+from envs.env import Done, Env, FormatError, JudgeAsk, JudgePanel
 from envs.judges.base import JudgeFailed, Verdict
 from envs.play import play
 from envs.players.scripted import ScriptedPlayer
@@ -54,7 +54,12 @@ class NoJudge:
 
 
 def check(spec: TaskSpec, *, rows: Sequence[Row] | None = None) -> list[Violation]:
-    """All violations found; empty for a conforming task. `rows` replaces the task's own source."""
+    """All violations found; empty for a conforming task. `rows` replaces the task's own source.
+
+    A task whose data a person must bring is checked on its own examples.
+    """
+    if rows is None and spec.read is not None and spec.examples is not None:
+        rows = spec.examples()
     found = list(rows[:ROWS]) if rows is not None else []
     violations: list[Violation] = []
     if rows is None:
@@ -144,7 +149,7 @@ def _check_purity(env: Env[Any], row: Row, where: str, lines: Sequence[str]) -> 
         for seat in env.seats:
             if tuple(env.view(state, seat)) != tuple(env.view(state, seat)):
                 yield Violation("purity", f"{where}view of {seat} differs between two calls")
-        one, two = ({s: o for s, o in env.score(state).items() if not isinstance(o, JudgeAsk)} for _ in range(2))
+        one, two = (_ruled(env, state) for _ in range(2))
         if one != two or not all(isinstance(o, Score | Unscored) for o in one.values()):
             yield Violation("purity", f"{where}score differs between two calls or is no outcome")
         if isinstance(seats, Done):
@@ -158,3 +163,8 @@ def _check_purity(env: Env[Any], row: Row, where: str, lines: Sequence[str]) -> 
         if isinstance(heard, FormatError):
             break
         state = heard
+
+
+def _ruled(env: Env[Any], state: Any) -> dict[Seat, Any]:
+    """The outcomes that need no judge."""
+    return {s: o for s, o in env.score(state).items() if not isinstance(o, JudgeAsk | JudgePanel)}

@@ -12,9 +12,9 @@ from operator import attrgetter
 from random import Random
 from typing import Any, Protocol, TypeVar
 
-from envs.types import Feedback, Message, Outcome, Row, Score, Seat
+from envs.types import Feedback, Message, Outcome, Row, Seat
 
-__all__ = ["Done", "Env", "Feedback", "FeedbackAsk", "FormatError", "JudgeAsk", "S"]
+__all__ = ["Done", "Env", "Feedback", "FeedbackAsk", "FormatError", "JudgeAsk", "JudgePanel", "S"]
 
 S = TypeVar("S")
 
@@ -38,12 +38,37 @@ class JudgeAsk:
     """A question for the judge: the spec's id, the fields it fills in, and how a verdict becomes a score.
 
     `combine` takes a validated instance of the spec's schema. There is no default verdict: when the judge fails,
-    `combine` is not called and the seat is Unscored(judge_failed).
+    `combine` is not called and the seat is Unscored(judge_failed). A verdict of the right form that cannot be used
+    (it leaves out what was asked) is Unscored too.
     """
 
     spec: str
     fields: Mapping[str, Any]
-    combine: Callable[[Any], Score]
+    combine: Callable[[Any], Outcome]
+
+    @property
+    def questions(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        """The (spec, fields) pairs to ask."""
+        return ((self.spec, self.fields),)
+
+    def outcome(self, values: Sequence[Any]) -> Outcome:
+        """What the validated replies to `questions`, in their order, make."""
+        return self.combine(values[0])
+
+
+@dataclass(frozen=True)
+class JudgePanel:
+    """Several questions that make one score together; as soon as one has no verdict, the seat is Unscored.
+
+    `combine` takes the validated instances in the order of `questions`.
+    """
+
+    questions: tuple[tuple[str, Mapping[str, Any]], ...]
+    combine: Callable[[Sequence[Any]], Outcome]
+
+    def outcome(self, values: Sequence[Any]) -> Outcome:
+        """What the validated replies to `questions`, in their order, make."""
+        return self.combine(values)
 
 
 @dataclass(frozen=True)
@@ -83,8 +108,8 @@ class Env(Protocol[S]):
         """Parse and apply an action."""
         ...
 
-    def score(self, state: S) -> Mapping[Seat, Outcome | JudgeAsk]:
-        """Scores of a finished (or limit-stopped) episode."""
+    def score(self, state: S) -> Mapping[Seat, Outcome | JudgeAsk | JudgePanel]:
+        """Scores of a finished (or limit-stopped) episode, for the seats that have one."""
         ...
 
     def feedback(self, state: S, seat: Seat) -> Feedback | FeedbackAsk | None:

@@ -17,14 +17,15 @@ import asyncio
 import time
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from common.errors import UsageError
+from common.files import hash_json
 from common.seeds import derive_rng, derive_seed
 from envs.boundary import Bug, contain
 from envs.engine import EngineError
-from envs.env import Done, Env, FormatError, JudgeAsk
-from envs.judges.base import Judge, JudgeFailed
+from envs.env import Done, Env, FormatError, JudgeAsk, JudgePanel
+from envs.judges.base import Judge, JudgeFailed, Verdict
 from envs.players.base import Ask, ContextFull, Player, PlayerFailed, Said, Session
 from envs.tokens import with_feedback
 from envs.types import (
@@ -42,6 +43,8 @@ from envs.types import (
     Stop,
     Unscored,
 )
+
+T = TypeVar("T")
 
 
 def episode_seed(run_seed: int, step: int, row: Row, sample: int, *, phase: str = "rollout") -> int:
@@ -252,7 +255,7 @@ async def _act(table: _Table, seats: Sequence[Seat], asks: Sequence[Ask], timeou
         raise _TurnTimeout(f"turn {table.turn} ({', '.join(seats)}) took longer than {timeout_s} s") from None
 
 
-async def _together(calls: Sequence[Coroutine[Any, Any, Said]]) -> list[Said]:
+async def _together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """`gather` that leaves nothing running when one of them fails."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
@@ -270,25 +273,46 @@ async def _score(env: Env[Any], table: _Table, judge: Judge | None, seed: int) -
         own = Score(0.0, format_error=True, explanation=detail)
         return {seat: own if seat == who else fault for seat in env.seats}
     asked = dict(env.score(table.state))
+    if strangers := sorted(set(asked) - set(env.seats)):
+        raise ValueError(f"the environment scores {strangers}, which are not among its seats {env.seats}")
+    asks = [outcome for outcome in asked.values() if isinstance(outcome, JudgeAsk | JudgePanel)]
+    replies = await _judge(table, judge, asks, seed)
     outcomes: dict[Seat, Outcome] = {}
     for seat, outcome in asked.items():
-        if seat not in env.seats:
-            raise ValueError(f"the environment scores {seat!r}, which is not one of its seats {env.seats}")
-        found = await _judged(table, judge, outcome, seed) if isinstance(outcome, JudgeAsk) else outcome
+        found = _judged(outcome, replies) if isinstance(outcome, JudgeAsk | JudgePanel) else outcome
         if not isinstance(found, Score | Unscored):
             raise ValueError(f"the outcome of seat {seat!r} is neither Score nor Unscored: {found!r}")
         outcomes[seat] = found
     return outcomes
 
 
-async def _judged(table: _Table, judge: Judge | None, ask: JudgeAsk, seed: int) -> Outcome:
+async def _judge(
+    table: _Table, judge: Judge | None, asks: Sequence[JudgeAsk | JudgePanel], seed: int
+) -> dict[str, Verdict | JudgeFailed]:
+    """Every reply by its question; questions that seats share are asked once, all at the same time."""
+    questions = {_question_key(*question): question for ask in asks for question in ask.questions}
     if judge is None:
-        return Unscored(FailureReason.JUDGE_FAILED, f"{ask.spec}: no judge is configured")
-    reply = await judge.ask(ask.spec, ask.fields, seed=derive_seed(seed, "judge", ask.spec))
-    table.calls += reply.calls
-    if isinstance(reply, JudgeFailed):
-        return Unscored(FailureReason.JUDGE_FAILED, f"{ask.spec}: {reply.detail}")
-    return ask.combine(reply.value)
+        return dict.fromkeys(questions, JudgeFailed("no judge is configured"))
+    replies = await _together(
+        [judge.ask(spec, fields, seed=derive_seed(seed, "judge", spec)) for spec, fields in questions.values()]
+    )
+    for reply in replies:
+        table.calls += reply.calls
+    return dict(zip(questions, replies, strict=True))
+
+
+def _question_key(spec: str, fields: Mapping[str, Any]) -> str:
+    return hash_json([spec, {name: str(value) for name, value in fields.items()}])
+
+
+def _judged(ask: JudgeAsk | JudgePanel, replies: Mapping[str, Verdict | JudgeFailed]) -> Outcome:
+    values = []
+    for spec, fields in ask.questions:
+        reply = replies[_question_key(spec, fields)]
+        if isinstance(reply, JudgeFailed):
+            return Unscored(FailureReason.JUDGE_FAILED, f"{spec}: {reply.detail}")
+        values.append(reply.value)
+    return ask.outcome(values)
 
 
 async def _ask_feedback(

@@ -105,6 +105,8 @@ class TaskSpec:
     """Texts that only this seat may see; `check` searches every other view for them."""
     read: Callable[[Path], Iterable[Row]] | None = None
     """Reads a person's copy of the published data (see `with_data`)."""
+    examples: Callable[[], Sequence[Row]] | None = None
+    """A few rows of our own making, in the form of the published ones: for `check`, where `rows` has no data."""
     samples: Callable[[Row, Seat], Sequence[str]] | None = None
     """Plausible and wrong answers for `check` and `osim task play`; generic ones are used without it."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from common.errors import GateError, UsageError
 from envs.engine import EngineError, Generation, Sampling, VersionSpan
+from envs.env import JudgeAsk, JudgePanel
 from envs.judges.base import JudgeFailed, Verdict
 from envs.ledger.codec import decode_row, encode_row, encode_story
 from envs.play import episode_seed, play
@@ -291,3 +292,27 @@ def test_an_outcome_of_no_known_type_is_a_bug_and_never_recorded() -> None:
     episode = run(Careless(), both(engine_player()))
     assert {o.reason for o in episode.outcomes.values() if isinstance(o, Unscored)} == {FailureReason.BUG}
     assert set(episode.outcomes) == {"a", "b"}
+
+
+def test_a_panel_needs_every_verdict_and_a_shared_question_is_asked_once() -> None:
+    asked: list[str] = []
+
+    class Judge:
+        def __init__(self, failing: str = "") -> None:
+            self.failing = failing
+
+        async def ask(self, spec: str, fields: Any, *, seed: int) -> Verdict | JudgeFailed:
+            asked.append(spec)
+            return JudgeFailed("down") if spec == self.failing else Verdict(0.25 if spec == "one" else 0.5)
+
+    class Panel(Dialogue):
+        def score(self, state: Any) -> Any:
+            panel = JudgePanel((("one", {"x": 1}), ("two", {"x": 1})), lambda v: Score(sum(v)))
+            return {"a": panel, "b": JudgeAsk("two", {"x": 1}, lambda v: Score(v))}
+
+    players = {"a": ScriptedPlayer(["x"] * 3), "b": ScriptedPlayer(["y"] * 3)}
+    episode = asyncio.run(play(Panel(), row(), players, judge=Judge(), seed=1))
+    assert {s: o.value for s, o in episode.outcomes.items() if isinstance(o, Score)} == {"a": 0.75, "b": 0.5}
+    assert sorted(asked) == ["one", "two"]
+    failed = asyncio.run(play(Panel(), row(), players, judge=Judge("one"), seed=1))
+    assert failed.outcomes == {"a": Unscored(FailureReason.JUDGE_FAILED, "one: down"), "b": Score(0.5)}

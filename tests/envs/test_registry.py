@@ -39,7 +39,7 @@ def rules(spec: TaskSpec) -> set[str]:
 def test_every_built_in_task_conforms(name: str) -> None:
     spec = registry.get(name)
     assert spec.name == name
-    if spec.read is None:
+    if spec.read is None or spec.examples is not None:
         assert check(spec) == []
     else:
         # Its data is a person's own copy: tests/envs/tasks checks it on the samples.
