@@ -33,6 +33,16 @@ BUILTIN: Mapping[str, str] = {
     "tombench": "envs.tasks.tombench:spec",
     "hitom_mini": "envs.tasks.hitom:mini_spec",
     "negotiate": "envs.tasks.negotiate:spec",
+    "lifechoices": "envs.tasks.lifechoices:spec",
+    "mistakes": "envs.tasks.mistakes:spec",
+    "twinvoice": "envs.tasks.twinvoice:spec",
+    "social_r1": "envs.tasks.social_r1:spec",
+    "behaviorchain": "envs.tasks.behaviorchain:spec",
+    "alignx_demo": "envs.tasks.alignx:demo_spec",
+    "alignx_pair": "envs.tasks.alignx:pair_spec",
+    "alignx_ugc": "envs.tasks.alignx:ugc_spec",
+    "alignx_arbitrary": "envs.tasks.alignx:arbitrary_spec",
+    "alignx_history16": "envs.tasks.alignx:history16_spec",
 }
 
 
@@ -169,7 +179,7 @@ def no_rows(name: str) -> Callable[[str, int | None, int], Iterable[Row]]:
 
     def rows(split: str, limit: int | None, seed: int) -> Iterable[Row]:
         raise UsageError(
-            "its licence or host does not let osim ship the data",
+            f"no split {split!r} here: its licence or host does not let osim ship the data",
             where=f"task {name}",
             fix="fetch it from spec().source and give its path as the task's data",
         )

@@ -1,0 +1,76 @@
+"""From a benchmark's records to rows: one closed schema per task, checked when read and again when played. Pure.
+
+A task gives a schema (a `RowData`) and a function from one record to (cluster, data) pairs; numbering, the check of a
+record's own `data_source`, and the invented example rows of `osim task check` are here. A malformed record is a
+DataError that names the file, the record, every field that is wrong, and nothing else is read from the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from common.errors import DataError
+from common.files import hash_json
+from envs.tasks.files import read_records, unfold
+from envs.types import Row
+
+
+class RowData(BaseModel):
+    """Base of a task's row schema: closed and frozen, JSON values only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+D = TypeVar("D", bound=RowData)
+Made = Iterable[tuple[str, RowData]]
+"""Rows of one record: the cluster and the data of each."""
+
+
+def checked(model: type[D], values: Mapping[str, Any], where: str) -> D:
+    """`values` as a `model`. Raises DataError that lists every violation."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as e:
+        wrong = "; ".join(f"{'.'.join(map(str, v['loc'])) or 'row'}: {v['msg']}" for v in e.errors())
+        raise DataError(f"no valid row: {wrong}", where=where, fix="repair the record or leave it out") from e
+
+
+def cluster_of(*parts: object) -> str:
+    """A short name for a cluster that has no name of its own, from its content."""
+    return hash_json([str(part) for part in parts])[:16]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads a task's rows. `sources`: the values of `data_source` that belong to it; records without one do too."""
+
+    task: str
+    make: Callable[[Mapping[str, Any], str], Made]
+    sources: tuple[str, ...] = ()
+
+    def __call__(self, path: Path) -> Iterator[Row]:
+        """Every row of a file, or of all files of a folder. Raises UsageError or DataError."""
+        return self.rows(read_records(path), str(path))
+
+    def rows(self, records: Iterable[Mapping[str, Any]], origin: str) -> Iterator[Row]:
+        """Rows of unfolded records; `origin` names them in errors."""
+        count = 0
+        for number, record in enumerate(records, start=1):
+            where = f"{origin}, record {number}"
+            source = record.get("data_source")
+            if self.sources and source is not None and source not in self.sources:
+                raise DataError(
+                    f"a row of {source!r}", where=where, fix=f"{self.task} reads {', '.join(self.sources)}"
+                )
+            for cluster, data in self.make(record, where):
+                yield Row(self.task, str(count), cluster, data.model_dump(mode="json"))
+                count += 1
+
+    def examples(self, records: Iterable[Mapping[str, Any]]) -> Callable[[], list[Row]]:
+        """The rows of invented records, for `TaskSpec.examples`."""
+        return lambda: list(self.rows(map(unfold, records), f"examples of {self.task}"))
