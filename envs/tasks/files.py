@@ -35,12 +35,25 @@ def loads(data: bytes) -> Any:
 
 
 def _jsonl(path: Path) -> Iterator[Any]:
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 yield loads(line)
             except ValueError as e:
-                raise DataError(f"not JSON: {e}", where=f"{path}, line {number}", fix="repair the file") from e
+                whole = _document(path) if number == 1 else None
+                if whole is None:
+                    raise DataError(f"not JSON: {e}", where=f"{path}, line {number}", fix="repair the file") from e
+                yield whole
+                return
+
+
+def _document(path: Path) -> Any:
+    """One JSON value written over several lines, as some published files named .jsonl are; None for anything else."""
+    try:
+        return loads(path.read_bytes())
+    except ValueError:
+        return None
 
 
 def _json(path: Path) -> Iterator[Any]:

@@ -1,0 +1,119 @@
+"""HUMANUAL without a judge: which replies are usable, copying, length; and how verdicts become scores. Pure.
+
+Length factor of soul (OdysSim's rule): min(1, n / (0.3 r)) for n words against the person's r, if r >= 20: nothing is
+ever too long. strict adds the other side: min(1, 3 max(r, 20) / n), so that a reply beyond three times the person's
+length (60 words for short ones) loses in proportion. strict asks no judge about an empty reply, one with left-over
+markup, or one that repeats what the person read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from itertools import groupby
+
+from envs.detectors import copying
+from envs.registry import Profile
+from envs.tasks.humanual.judges import ASPECTS, AspectVerdict, KeyPointVerdict, SoulVerdict
+from envs.tasks.humanual.rows import Thread
+from envs.tasks.single import without_thought
+from envs.types import Score
+
+WORD = re.compile(r"\w+")
+BLOCK = re.compile(r"<response>(.+?)</response>", re.DOTALL | re.IGNORECASE)
+WHOLE_BLOCK = re.compile(r"\A<response>((?:(?!</?response>).)*)</response>\Z", re.DOTALL | re.IGNORECASE)
+LEFT_OVER = re.compile(rf"</?(?:seed:)?(?:think|answer|response|{'|'.join(ASPECTS)})>", re.IGNORECASE)
+SUBSTANTIAL = 20
+"""Words from which a person's reply is long enough to ask for a share of its length."""
+LEAST_SHARE, MOST_TIMES = 0.3, 3.0
+QUOTE = 4
+"""Words in a row that make a quotation."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a reply earns nothing without being judged."""
+
+    detail: str
+    format_error: bool
+
+
+def read_reply(text: str, profile: Profile) -> str:
+    """The reply in what was said: without thoughts, and without `<response>` tags around it."""
+    if profile == "strict":
+        said = text.rpartition("</think>")[2].strip()
+        found = WHOLE_BLOCK.match(said)
+    else:
+        said = without_thought(text)
+        found = BLOCK.search(said)
+    return found.group(1).strip() if found else said
+
+
+def fault_of(reply: str, question: Thread) -> Fault | None:
+    """What makes a reply worth nothing under strict, if anything."""
+    if not WORD.search(reply):
+        return Fault("an empty reply", format_error=True)
+    if found := LEFT_OVER.search(reply):
+        return Fault(f"markup {found.group(0)} in the reply", format_error=True)
+    copied = copying.find(reply, (question.persona, *(turn.text for turn in question.thread)))
+    return Fault(f"repeats what was read: {copied}", format_error=False) if copied else None
+
+
+def length_factor(reply: str, reference: str, profile: Profile) -> float:
+    """What length leaves of a score, in [0, 1]."""
+    n, r = len(words(reply)), len(words(reference))
+    enough = min(1.0, n / (LEAST_SHARE * r)) if r >= SUBSTANTIAL else 1.0
+    if profile != "strict":
+        return enough
+    return min(enough, MOST_TIMES * max(r, SUBSTANTIAL) / n) if n else 0.0
+
+
+def aspect_score(verdict: AspectVerdict, reply: str, reference: str) -> Score:
+    """strict: mean over the aspects that the person expresses, times the length factor."""
+    aspects = {name: getattr(verdict, name) for name in ASPECTS}
+    counted = {n: a.match for n, a in aspects.items() if a.expressed or n == "communication"}
+    return _scored(counted, reply, reference, "strict")
+
+
+def soul_score(verdict: SoulVerdict, reply: str, reference: str) -> Score:
+    """soul: mean of the six, times the length factor."""
+    return _scored({name: getattr(verdict, name).match for name in ASPECTS}, reply, reference, "soul")
+
+
+def key_point_score(verdict: KeyPointVerdict) -> Score:
+    """author: mean match of the key points minus the penalty, at least 0."""
+    coverage = sum(p.match for p in verdict.key_points) / len(verdict.key_points)
+    return Score(max(0.0, coverage - verdict.penalty), {"coverage": coverage, "penalty": verdict.penalty})
+
+
+def _scored(matches: dict[str, float], reply: str, reference: str, profile: Profile) -> Score:
+    judged = sum(matches.values()) / len(matches)
+    factor = length_factor(reply, reference, profile)
+    parts = {**matches, "judged": judged, "length factor": factor, "lexical F1": lexical_f1(reply, reference)}
+    return Score(judged * factor, parts)
+
+
+def words(text: str) -> list[str]:
+    return [word.lower() for word in WORD.findall(text)]
+
+
+def lexical_f1(reply: str, reference: str) -> float:
+    """F1 of the two bags of words: reported, never rewarded."""
+    own, wanted = Counter(words(reply)), Counter(words(reference))
+    shared = (own & wanted).total()
+    return 2 * shared / (own.total() + wanted.total()) if shared else 0.0
+
+
+def without_quotes(text: str, reference: str) -> str:
+    """`text` with "…" for every run of `QUOTE` or more words of the reference, so that a critic gives none away."""
+    given, gold = list(WORD.finditer(text)), words(reference)
+    runs = {tuple(gold[i : i + QUOTE]) for i in range(len(gold) - QUOTE + 1)}
+    own = [found.group(0).lower() for found in given]
+    starts = [i for i in range(len(own) - QUOTE + 1) if tuple(own[i : i + QUOTE]) in runs]
+    hidden = sorted({start + offset for start in starts for offset in range(QUOTE)})
+    # Neighbours share the difference between their index and their rank.
+    stretches = [[i for _, i in run] for _, run in groupby(enumerate(hidden), key=lambda pair: pair[1] - pair[0])]
+    for stretch in reversed(stretches):
+        text = f"{text[: given[stretch[0]].start()]}…{text[given[stretch[-1]].end() :]}"
+    return text
