@@ -27,7 +27,7 @@ class PackedBatch:
     cu_seqlens: Tensor
     """int32 [segments + 1]: segment i is positions cu_seqlens[i] to cu_seqlens[i + 1]."""
     values: Mapping[str, Tensor] = field(default_factory=dict)
-    """Named fp32 values per position ([T]), e.g. loss weights, advantages, old log-probs."""
+    """Named fp32 values per position ([T] or [T, K]), e.g. loss weights, advantages, old log-probs."""
 
     @classmethod
     def from_sequences(
@@ -67,6 +67,13 @@ class PackedBatch:
         """The same batch with further values per position."""
         return replace(self, values={**self.values, **values})
 
+    def with_candidates(self, candidates: Sequence[np.ndarray], *, keep_labels: bool) -> PackedBatch:
+        """Labels become [T, K]: candidates[i][j] (K token ids) for token j of sequence i, after the real label, if
+        kept."""
+        shifted_TK = torch.cat([_shift(torch.as_tensor(np.asarray(c), dtype=torch.int64)) for c in candidates])
+        labels = [self.labels_T.unsqueeze(1), shifted_TK] if keep_labels else [shifted_TK]
+        return replace(self, labels_T=torch.cat(labels, dim=1))
+
     def to(self, device: torch.device) -> PackedBatch:
         """Every tensor on `device`."""
         return PackedBatch(
@@ -102,7 +109,7 @@ class PackedBatch:
 
 def _shift(values: Tensor) -> Tensor:
     """From the token that a value belongs to, to the position that predicts it."""
-    return torch.cat([values[1:], values.new_zeros(1)])
+    return torch.cat([values[1:], values.new_zeros(1, *values.shape[1:])])
 
 
 def _extend(values: Tensor, extra: int) -> Tensor:

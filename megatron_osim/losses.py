@@ -64,17 +64,49 @@ def token_scores(
         hidden = gather_from_sequence_parallel_region(hidden, tensor_parallel_output_grad=True)
     else:
         hidden = copy_to_tensor_model_parallel_region(hidden)
+    plan = _plan(weight_Vh, vocab_size, temperature, max_logits)
+    labels_TK = labels_T if labels_T.dim() == 2 else labels_T.unsqueeze(1)
+    logprobs_TK, entropy_T = _ChunkedScores.apply(hidden.flatten(0, 1), weight_Vh, labels_TK, plan)
+    return TokenScores(logprobs_TK if labels_T.dim() == 2 else logprobs_TK.squeeze(1), entropy_T)
+
+
+@torch.no_grad()
+def top_k_tokens(
+    hidden: Tensor,
+    weight_Vh: Tensor,
+    k: int,
+    *,
+    vocab_size: int,
+    sequence_parallel: bool = False,
+    max_logits: int = MAX_LOGITS,
+) -> Tensor:
+    """The k likeliest next tokens after each position, likeliest first: int64 [T, k]. Arguments as `token_scores`."""
+    if sequence_parallel:
+        hidden = gather_from_sequence_parallel_region(hidden, tensor_parallel_output_grad=False)
+    plan = _plan(weight_Vh, vocab_size, 1.0, max_logits)
+    found = [
+        _logits(part, weight_Vh, plan).topk(min(k, len(weight_Vh)), dim=1)
+        for part in hidden.flatten(0, 1).split(plan.chunk_tokens)
+    ]
+    values_Tk = torch.cat([f.values for f in found])
+    ids_Tk = torch.cat([f.indices for f in found]) + plan.vocab_start
+    if (ranks := dist.get_world_size(plan.group)) > 1:
+        pairs = [torch.empty_like(values_Tk) for _ in range(ranks)], [torch.empty_like(ids_Tk) for _ in range(ranks)]
+        for parts, mine in zip(pairs, (values_Tk, ids_Tk), strict=True):
+            dist.all_gather(parts, mine, group=plan.group)
+        values_Tk, ids_Tk = (torch.cat(parts, dim=1) for parts in pairs)
+    return ids_Tk.gather(1, values_Tk.topk(k, dim=1).indices)
+
+
+def _plan(weight_Vh: Tensor, vocab_size: int, temperature: float, max_logits: int) -> _Plan:
     rows = weight_Vh.shape[0]
-    plan = _Plan(
+    return _Plan(
         vocab_start=parallel_state.get_tensor_model_parallel_rank() * rows,
         vocab_size=vocab_size,
         temperature=temperature,
         chunk_tokens=max(1, max_logits // rows),
         group=parallel_state.get_tensor_model_parallel_group(),
     )
-    labels_TK = labels_T if labels_T.dim() == 2 else labels_T.unsqueeze(1)
-    logprobs_TK, entropy_T = _ChunkedScores.apply(hidden.flatten(0, 1), weight_Vh, labels_TK, plan)
-    return TokenScores(logprobs_TK if labels_T.dim() == 2 else logprobs_TK.squeeze(1), entropy_T)
 
 
 def _logits(hidden_th: Tensor, weight_Vh: Tensor, plan: _Plan) -> Tensor:

@@ -25,7 +25,7 @@ from megatron.core.utils import get_model_config, unwrap_model
 from torch import Tensor
 
 from megatron_osim.batch import PackedBatch
-from megatron_osim.losses import TokenScores, token_scores
+from megatron_osim.losses import TokenScores, token_scores, top_k_tokens
 from megatron_osim.trainer import Trainer
 
 
@@ -42,6 +42,8 @@ class LossSum:
 
 
 LossFn = Callable[[TokenScores, PackedBatch], LossSum]
+Head = Callable[[Tensor, Tensor, PackedBatch], LossSum]
+"""(last hidden states, this rank's rows of the output matrix, micro-batch) -> loss."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def train_step(
         model.zero_grad_buffer()
     trainer.optimizer.zero_grad()
     tally = _Tally(trainer.ranks.device)
-    _run_schedule(trainer, batches, loss_fn, tally, temperature=temperature, forward_only=False)
+    _run_schedule(trainer, batches, _labels_head(trainer, loss_fn, temperature), tally, forward_only=False)
     sums = tally.over_job(trainer)
     count = sums.pop("count")
     loss = sums.pop("loss") / count if count else 0.0
@@ -103,7 +105,7 @@ def evaluate_loss(
     for model in trainer.models:
         model.eval()
     tally = _Tally(trainer.ranks.device)
-    _run_schedule(trainer, batches, loss_fn, tally, temperature=temperature, forward_only=True)
+    _run_schedule(trainer, batches, _labels_head(trainer, loss_fn, temperature), tally, forward_only=True)
     sums = tally.over_job(trainer)
     count = sums.pop("count")
     return StepResult(sums.pop("loss") / count if count else math.nan, count, 0.0, False, sums)
@@ -122,8 +124,13 @@ def forward_scores(
         found.append(scores)
         return LossSum(scores.logprobs_T.sum() * 0.0, 0.0, {})
 
-    tally = _Tally(trainer.ranks.device)
-    _run_schedule(trainer, batches, keep, tally, temperature=temperature, forward_only=True)
+    _run_schedule(
+        trainer,
+        batches,
+        _labels_head(trainer, keep, temperature),
+        _Tally(trainer.ranks.device),
+        forward_only=True,
+    )
     out = []
     for i, batch in enumerate(batches):
         if trainer.ranks.is_last_stage:
@@ -131,12 +138,41 @@ def forward_scores(
         else:
             logprobs = torch.empty(batch.labels_T.shape, device=trainer.ranks.device)
             entropy = torch.empty(batch.num_tokens, device=trainer.ranks.device)
-        if trainer.ranks.pipeline_size > 1:
-            last = parallel_state.get_pipeline_model_parallel_last_rank()
-            for tensor in (logprobs, entropy):
-                dist.broadcast(tensor, last, group=parallel_state.get_pipeline_model_parallel_group())
+        _from_last_stage(trainer, logprobs, entropy)
         out.append(TokenScores(logprobs, entropy))
     return out
+
+
+@torch.no_grad()
+def forward_top_k(trainer: Trainer, batches: Sequence[PackedBatch], k: int) -> list[Tensor]:
+    """The k likeliest next tokens at each position, int64 [T, k], of this replica's micro-batches, on its ranks."""
+    for model in trainer.models:
+        model.eval()
+    found: list[Tensor] = []
+
+    def head(hidden: Tensor, weight_Vh: Tensor, batch: PackedBatch) -> LossSum:
+        split = trainer.parallel.sequence_parallel
+        found.append(top_k_tokens(hidden, weight_Vh, k, vocab_size=trainer.arch.vocab_size, sequence_parallel=split))
+        return LossSum(hidden.sum() * 0.0, 0.0, {})
+
+    _run_schedule(trainer, batches, head, _Tally(trainer.ranks.device), forward_only=True)
+    out = []
+    for i, batch in enumerate(batches):
+        if trainer.ranks.is_last_stage:
+            ids_Tk = found[i][: batch.num_tokens].contiguous()
+        else:
+            ids_Tk = torch.empty(batch.num_tokens, k, dtype=torch.int64, device=trainer.ranks.device)
+        _from_last_stage(trainer, ids_Tk)
+        out.append(ids_Tk)
+    return out
+
+
+def _from_last_stage(trainer: Trainer, *tensors: Tensor) -> None:
+    """The last pipeline stage's values, in place on every rank of the replica."""
+    if trainer.ranks.pipeline_size > 1:
+        last = parallel_state.get_pipeline_model_parallel_last_rank()
+        for tensor in tensors:
+            dist.broadcast(tensor, last, group=parallel_state.get_pipeline_model_parallel_group())
 
 
 def forward_logprobs(trainer: Trainer, batches: Sequence[PackedBatch], *, temperature: float = 1.0) -> list[Tensor]:
@@ -177,10 +213,9 @@ class _Tally:
 def _run_schedule(
     trainer: Trainer,
     batches: Sequence[PackedBatch],
-    loss_fn: LossFn,
+    head: Head,
     tally: _Tally,
     *,
-    temperature: float,
     forward_only: bool,
 ) -> None:
     """Megatron's schedule for this layout: plain, 1F1B or interleaved."""
@@ -190,7 +225,7 @@ def _run_schedule(
     config = get_model_config(trainer.models[0])
     config.finalize_model_grads_func = partial(_finalize, tally)
     iterators = [iter(batches) for _ in trainer.models]
-    step = partial(_forward_step, trainer, loss_fn, tally, temperature)
+    step = partial(_forward_step, head, tally)
     get_forward_backward_func()(
         forward_step_func=step,
         data_iterator=iterators if len(iterators) > 1 else iterators[0],
@@ -214,11 +249,26 @@ def _even_lengths(trainer: Trainer, batches: Sequence[PackedBatch]) -> list[Pack
     ]
 
 
+def _labels_head(trainer: Trainer, loss_fn: LossFn, temperature: float) -> Head:
+    """Score the labels, then the loss."""
+
+    def head(hidden: Tensor, weight_Vh: Tensor, batch: PackedBatch) -> LossSum:
+        scores = token_scores(
+            hidden,
+            weight_Vh,
+            batch.labels_T,
+            vocab_size=trainer.arch.vocab_size,
+            temperature=temperature,
+            sequence_parallel=trainer.parallel.sequence_parallel,
+        )
+        return loss_fn(scores, batch)
+
+    return head
+
+
 def _forward_step(
-    trainer: Trainer,
-    loss_fn: LossFn,
+    head: Head,
     tally: _Tally,
-    temperature: float,
     iterator: Iterator[PackedBatch],
     model: torch.nn.Module,
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Any]]]]:
@@ -232,15 +282,7 @@ def _forward_step(
     )
 
     def loss(hidden: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        scores = token_scores(
-            hidden,
-            unwrap_model(model).head_weight(),
-            batch.labels_T,
-            vocab_size=trainer.arch.vocab_size,
-            temperature=temperature,
-            sequence_parallel=trainer.parallel.sequence_parallel,
-        )
-        result = loss_fn(scores, batch)
+        result = head(hidden, unwrap_model(model).head_weight(), batch)
         tally.add(result)
         # Megatron's own token count is an integer; ours, kept in the tally, may be any weight.
         return result.total, torch.zeros((), dtype=torch.int, device=hidden.device), {}

@@ -1,5 +1,7 @@
 """The rollout side of a step, on rank 0: draw prompts, play episodes, weigh them into training samples.
 
+Playing and weighing are two calls: a step may be played while the one before trains, but is weighed in its turn.
+
 Every finished episode is in the ledger before anything is trained on it, so a resumed run gets it back instead of
 playing it again. Episodes that failed are recorded only once the step's failure share has passed its gate: until
 then a repaired judge or engine may play them again. Each episode's seed comes from its coordinates; nothing depends
@@ -30,7 +32,7 @@ from envs.tokens import prompt_with
 from envs.types import Episode, Limits, Row, Seat, Unscored
 from rl.algorithms.base import Algorithm, GroupCounts
 from rl.config import RLConfig, TaskConfig
-from rl.gates import check_failures
+from rl.gates import check_failures, check_staleness
 from rl.prompts import PromptStream
 from rl.samples import Attempt, Rollout, TrainSample, rollouts_of, sample_of
 
@@ -127,8 +129,8 @@ class Collector:
         for name, values in state.items():
             self._tasks[name].algorithm.state = dict(values)
 
-    async def collect(self, step: int, stop: Callable[[], bool] = lambda: False) -> Collected:
-        """All of one step. Raises GateError (too many failures, deadline) and StopRequested."""
+    async def play(self, step: int, stop: Callable[[], bool] = lambda: False) -> tuple[TaskEpisodes, ...]:
+        """All episodes of one step, recorded. Raises GateError (too many failures, deadline) and StopRequested."""
         recorded = {r.key: r.episode for r in self.ledger.episodes(step=step)}
         drawn = sorted(self._prompts.draw(step), key=lambda d: (d[0], d[1].prompt_id))
         jobs = [
@@ -144,15 +146,15 @@ class Collector:
             for task in self._tasks.values()
         )
         self._check_and_record_failures(episodes, step)
-        return await self._weigh(step, episodes)
+        return episodes
 
     def consume(self, collected: Collected) -> None:
         """Record what the step was trained on."""
         keys = {episode_id(k): k for t in collected.episodes for p in t.played for k in (p[0], p[2]) if k is not None}
         uses = [
-            Consumed(collected.experience.step, keys[s.episode_id], s.seat, s.context, component, value)
+            Consumed(collected.experience.step, keys[s.episode_id], s.seat, s.context, component, value, weights)
             for s in collected.experience.samples
-            for component, value in _components(s)
+            for component, value, weights in _components(s)
         ]
         self.ledger.put_consumed(uses)
 
@@ -207,7 +209,11 @@ class Collector:
             self.ledger.put_episode(key, episode)
         self.ledger.flush()
 
-    async def _weigh(self, step: int, episodes: Sequence[TaskEpisodes]) -> Collected:
+    async def weigh(self, step: int, episodes: Sequence[TaskEpisodes]) -> Collected:
+        """Training samples of a played step. Steps must be weighed in order: algorithms may keep state.
+
+        Raises GateError for a rollout that is staler than `max_staleness`.
+        """
         samples: list[TrainSample] = []
         probes: list[TrainSample] = []
         counts = GroupCounts()
@@ -217,6 +223,7 @@ class Collector:
             counts += weighed.counts
             samples += await self._graded_by_external(one.task, weighed.samples)
             probes += [sample_of(a.draft) for a in attempts]
+        check_staleness([step - s.version for s in samples], self.config.max_staleness, where=f"step {step}")
         return Collected(Experience(step, tuple(samples), tuple(probes[:PROBES])), tuple(episodes), counts)
 
     def _attempts(
@@ -293,14 +300,22 @@ def _failures(episode: Episode) -> list[Unscored]:
     return [o for o in episode.outcomes.values() if isinstance(o, Unscored)]
 
 
-def _components(sample: TrainSample) -> list[tuple[str, float]]:
-    """(name, weight on the last token) of the loss components of a sample."""
+def _components(sample: TrainSample) -> list[tuple[str, float, tuple[float, ...] | None]]:
+    """Loss components of a sample: name, mean weight of its trained tokens, and all weights where they differ."""
     named = (
         ("policy_gradient", sample.advantage),
         ("cross_entropy", sample.cross_entropy),
         ("reverse_kl", sample.reverse_kl),
+        ("top_k_kl", sample.top_k_kl),
     )
-    return [(name, float(weights[-1])) for name, weights in named if weights is not None]
+    found = []
+    for name, weights in named:
+        if weights is not None:
+            trained = weights[sample.trainable]
+            alike = bool((trained == trained[0]).all())
+            value = float(trained[0]) if alike else float(trained.astype(np.float64).mean())
+            found.append((name, value, None if alike else tuple(trained.tolist())))
+    return found
 
 
 async def _all_or_stop(

@@ -90,6 +90,9 @@ class RLConfig(Config):
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
     rollout: RolloutConfig = RolloutConfig()
+    max_staleness: Literal[0, 1] = 0
+    """Steps that rollouts may be older than the weights they train. 0: play, then train. 1: the next step is played
+    while this one is trained (one step off-policy); loss.tis_cap bounds the importance weights."""
     max_concurrent_episodes: int = Field(default=64, ge=1)
     weight_sync: WeightSyncConfig = WeightSyncConfig()
     gates: GateConfig = GateConfig()

@@ -59,6 +59,17 @@ def check_gap(gap: LogprobGap, gates: GateConfig, *, where: str) -> None:
             )
 
 
+def check_staleness(ages: Sequence[int], bound: int, *, where: str) -> None:
+    """Raise GateError when a sample was drawn by weights more than `bound` steps older than those it would train."""
+    if ages and max(ages) > bound:
+        old = sum(a > bound for a in ages)
+        raise GateError(
+            f"{old} of {len(ages)} samples are up to {max(ages)} steps old, the bound is {bound}",
+            where=where,
+            fix="raise max_staleness to what this run was started with, or start a new run folder",
+        )
+
+
 def check_failures(failures: Sequence[Unscored], played: int, gates: GateConfig, *, where: str) -> None:
     """Raise GateError when more than the configured share of a step's episodes has no score."""
     share = len(failures) / played if played else 0.0

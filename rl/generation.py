@@ -1,18 +1,22 @@
 """Rank 0's side of a run behind a few synchronous calls: engine, external teachers, ledger, collector.
 
-Owns one event loop for the whole run, so that connections outlive a step. Engine failures that concern the whole run
+Owns one event loop for the whole run, in a thread of its own: connections outlive a step, and rollouts of the next
+step may be played while this one is trained on (`play_ahead`). Engine failures that concern the whole run
 (an update that did not arrive) are GateErrors; those of single episodes are outcomes. `close` ends what was started.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from common.errors import GateError
@@ -20,7 +24,7 @@ from common.run_folder import RunFolder
 from data_tools.renderer import Renderer
 from envs import registry
 from envs.client.client import Client
-from envs.engine import EngineError, Sampling
+from envs.engine import Engine, EngineError, Sampling
 from envs.judges.model import ModelJudge
 from envs.ledger import Ledger
 from envs.players.base import Player
@@ -29,11 +33,14 @@ from envs.players.engine import EnginePlayer
 from envs.registry import TaskSpec
 from envs.types import Row, Seat
 from rl.algorithms import OPDConfig, build_algorithm
-from rl.collect import Collected, Collector, LearnedTask, StopRequested
+from rl.collect import Collected, Collector, LearnedTask, StopRequested, TaskEpisodes
 from rl.config import RLConfig, TaskConfig
+from rl.event_loop import EventLoopThread
+from rl.metrics import Rank0
 from rl.prompts import PromptStream, Source
 from rl.rollout.base import RolloutEngine
 from rl.rollout.config import RolloutConfig
+from rl.rollout.pool import EnginePool
 from rl.rollout.select import open_rollout
 from rl.samples import Floats, TrainSample
 from rl.weight_sync.sync import SyncReport, WeightSync
@@ -44,10 +51,15 @@ T = TypeVar("T")
 class Generation:
     """See the module's docstring. Built on rank 0 only."""
 
-    def __init__(self, config: RLConfig, run: RunFolder) -> None:
+    def __init__(self, config: RLConfig, run: RunFolder, device: torch.device) -> None:
         self.config, self.run = config, run
-        self._runner = asyncio.Runner()
+        self._loop = EventLoopThread("rollouts", partial(_use_device, device))
+        self._playing: dict[int, Future[tuple[TaskEpisodes, ...]]] = {}
+        """Steps whose rollouts are being played, or have been and wait."""
+        self._play_s: dict[int, float] = {}
+        self._synced: SyncReport | None = None
         self._open: list[RolloutEngine] = []
+        self._teachers: dict[tuple[str, ...], Engine] = {}
         self._weights: WeightSync | None = None
         self._client: Client | None = None
         self.ledger = Ledger(run.ledger)
@@ -70,16 +82,44 @@ class Generation:
             raise
 
     def collect(self, step: int, stop: Callable[[], bool]) -> Collected | None:
-        """One step's episodes and samples; None when a stop was asked for meanwhile."""
+        """One step's episodes and samples; None when a stop was asked for meanwhile.
+
+        A step that is played ahead is waited for, stop or not: its rollouts come from the weights before these, so an
+        exact resume needs all of them in the ledger.
+        """
+        playing = self._playing.pop(step, None) or self._loop.submit(self._play(step, stop))
         try:
-            return self._run(self.collector.collect(step, stop))
+            with _engine_failures():
+                episodes = playing.result()
         except StopRequested:
             return None
+        return self._run(self.collector.weigh(step, episodes))
+
+    def play_ahead(self, step: int) -> None:
+        """Start playing this step under the engine's present weights, and return."""
+        self._playing[step] = self._loop.submit(self._play(step, lambda: False))
+
+    async def _play(self, step: int, stop: Callable[[], bool]) -> tuple[TaskEpisodes, ...]:
+        started = time.monotonic()
+        try:
+            return await self.collector.play(step, stop)
+        finally:
+            self._play_s[step] = time.monotonic() - started
+
+    def settle(self) -> None:
+        """Wait until nothing is being played. What failed is raised by the `collect` that wants it."""
+        wait(self._playing.values())
 
     def sync(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
         """Give the engine these weights and prove that it holds them."""
         assert self._weights is not None
-        return self._run(self._weights.push(tensors, version))
+        self._synced = self._run(self._weights.push(tensors, version))
+        return self._synced
+
+    def report(self, step: int) -> Rank0:
+        """What this step's metrics say about engines and weight sync; asked once per step."""
+        replaced = self.engine.replacements if isinstance(self.engine, EnginePool) else 0
+        return Rank0(self._play_s.pop(step, 0.0), self._synced, replaced)
 
     def score(self, probes: Sequence[TrainSample]) -> list[TrainSample]:
         """Probes with the engine's log-probs under its present weights (temperature 1)."""
@@ -98,25 +138,26 @@ class Generation:
         """Stop engines and teachers, close the ledger. Safe after a failure half-way."""
         with ExitStack() as ends:  # last in, first out; one that fails keeps none of the others from ending
             ends.callback(self.ledger.close)
-            ends.callback(self._runner.close)
+            ends.callback(self._loop.close)
             if self._weights is not None:
                 ends.callback(self._weights.close)
             if self._client is not None:
                 ends.callback(self._finish, self._client)
             for engine in self._open:
                 ends.callback(self._finish, engine)
+            ends.callback(self._cancel_play)  # first of all
+
+    def _cancel_play(self) -> None:
+        for playing in self._playing.values():
+            playing.cancel()
+        wait(self._playing.values())
 
     def _finish(self, opened: RolloutEngine | Client) -> None:
-        self._runner.run(opened.close())
+        self._loop.run(opened.close())
 
     def _learned(self, task: TaskConfig) -> LearnedTask:
         spec = registry.get(task.task)
         profile = registry.profile_of(spec, task.profile)
-        teacher = None
-        if isinstance(task.algorithm, OPDConfig) and task.algorithm.external_model is not None:
-            where = self.run.path / "teachers" / task.task
-            embedded = RolloutConfig(kind="embedded", max_context=self.config.sampling.max_context_tokens)
-            teacher = self._started(open_rollout(task.algorithm.external_model, embedded, where))
         env = spec.env(profile)
         return LearnedTask(
             config=task,
@@ -130,8 +171,24 @@ class Generation:
                 max_context_tokens=min(spec.limits.max_context_tokens, self.config.sampling.max_context_tokens),
             ),
             algorithm=build_algorithm(task.algorithm),
-            teacher=teacher,
+            teacher=self._teacher(task.algorithm) if isinstance(task.algorithm, OPDConfig) else None,
         )
+
+    def _teacher(self, config: OPDConfig) -> Engine | None:
+        """The external teacher of a task; tasks that name the same one share it."""
+        if config.external_model is None:
+            return None
+        key = config.external_urls or (str(config.external_model.resolve()),)
+        if key not in self._teachers:
+            rollout = RolloutConfig(
+                kind="sglang" if config.external_urls else "embedded",
+                urls=config.external_urls,
+                max_context=self.config.sampling.max_context_tokens,
+                generate_timeout_s=self.config.rollout.generate_timeout_s,
+            )
+            where = self.run.path / "teachers" / f"{len(self._teachers)}"
+            self._teachers[key] = self._started(open_rollout(config.external_model, rollout, where))
+        return self._teachers[key]
 
     def _player(self, seat: Seat, spec: TaskSpec) -> Player:
         """The policy; for partner seats the partner endpoint, where there is one."""
@@ -146,14 +203,25 @@ class Generation:
         return engine
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            return self._runner.run(work)
-        except EngineError as e:
-            raise GateError(
-                f"the rollout engine failed: {e}",
-                where="rank 0",
-                fix="see its log in the run folder; run again to resume",
-            ) from e
+        with _engine_failures():
+            return self._loop.run(work)
+
+
+@contextmanager
+def _engine_failures() -> Iterator[None]:
+    try:
+        yield
+    except EngineError as e:
+        raise GateError(
+            f"the rollout engine failed: {e}",
+            where="rank 0",
+            fix="see its log in the run folder; run again to resume",
+        ) from e
+
+
+def _use_device(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def _rows(task: LearnedTask) -> tuple[Row, ...]:

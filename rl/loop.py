@@ -1,5 +1,8 @@
 """The RL loop: sample, play, score, weigh, train, sync. Every rank runs it; rank 0 also generates.
 
+With `max_staleness: 1`, `collect` has the next step played while this one is trained; `settle` waits for it, because
+rollouts of one step come from one version of the weights.
+
 Invariants (tests/rl/test_loop.py):
 * a step trains on prompts drawn from (seed, step), on rollouts that are in the ledger, each exactly once;
 * a run that was killed anywhere and resumed equals the run that was not: weights, metrics, ledger (embedded engine);
@@ -14,7 +17,6 @@ from common.errors import Interrupted
 from common.run_folder import RunFolder
 from megatron_osim.runtime import Ranks
 from rl.config import RLConfig
-from rl.gates import check_gap, measure_gap
 from rl.metrics import Clock
 from rl.session import Session, is_finished
 
@@ -26,8 +28,9 @@ def train(config: RLConfig, run: RunFolder, ranks: Ranks) -> None:
     with Session(config, run, ranks) as session:
         actor = session.actor
         session.sync()
+        clock = Clock()
         while session.step < config.steps:
-            step, clock = session.step, Clock()
+            step = session.step
             with clock.phase("generate"):
                 experience = session.collect()
             if experience is None:
@@ -35,14 +38,17 @@ def train(config: RLConfig, run: RunFolder, ranks: Ranks) -> None:
                 raise Interrupted("stopped", where=f"step {step}", fix="the same command goes on from here")
             with clock.phase("logprobs"):
                 batch = actor.prepare(experience.batch)
-                gap = measure_gap(batch)
-                check_gap(gap, config.gates, where=f"step {step}")
+                gap = session.check_engine(batch)
             with clock.phase("train"):
                 update = actor.update(batch[: len(experience.samples)], step=step)
                 session.finish_step()
+            with clock.phase("settle"):
+                session.settle()
             with clock.phase("sync"):
                 session.sync()
-            session.log(step, gap, update, clock)
-            session.save_if_due()
+            session.log(batch, gap, update, clock)
+            clock = Clock()  # a save belongs to the time of the next step
+            with clock.phase("save"):
+                session.save_if_due()
         session.check_final_weights()
         session.export()

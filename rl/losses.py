@@ -6,10 +6,14 @@ Runs on every actor rank that holds logits (the last pipeline stage), in fp32. W
     r_t      = exp(log pi(t) - log pi_old(t)), or one length-normalised ratio per sequence (GSPO)
     policy_t = -min(r_t A_t, clip(r_t, 1 - low, 1 + high) A_t), at most dual_clip * |A_t| where A_t < 0
                or, detached (CISPO): -stop_gradient(clip(r_t)) A_t log pi(t)
-    loss_t   = w_t * policy_t - cross_entropy_t * log pi(t),   w_t = min(pi_old(t) / pi_engine(t), C)
+    top_k_t  = sum over K and the rest of pi log(pi / pi_T), K = the k likeliest tokens of pi_old
+    loss_t   = w_t * policy_t - cross_entropy_t * log pi(t) + top_k_kl_t * top_k_t
+    w_t      = min(pi_old(t) / pi_engine(t), C)
 
 w_t is the truncated importance weight between trainer and engine (Yao et al. 2025, "Your efficient RL framework
 secretly brings you off-policy RL training"); it is 1 where the engine saw another context or `tis_cap` is None.
+top_k is the reverse KL of the two distributions after all tokens outside K are made one (no renormalisation: it is at
+most the full KL, and equals it when K is the vocabulary; arXiv:2601.20802).
 The loss of an optimizer step is sum_t scale_t * loss_t / (trained tokens) over the whole global batch, an exact mean
 however the batch is cut into micro-batches and ranks (`sequence_scales`).
 """
@@ -19,8 +23,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,8 +36,11 @@ from megatron_osim.train_step import LossFn, LossSum
 from rl.config import LossConfig
 from rl.samples import Floats, TrainSample
 
+Values = npt.NDArray[Any]
 LOG_RATIO_LIMIT = 20.0
 """Keeps exp() finite; far outside every clip bound."""
+TINY_REST = 1e-6
+"""Least probability of the tokens outside the top k: fp32 sums of probabilities are no better."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +65,38 @@ class LossInputs:
     """1 where the ratio is the sequence's."""
     detached: Tensor
     """1 where the clipped ratio is a constant."""
+    top_k_kl: Tensor
+    top_k_teacher: Tensor | None = None
+    """[N, K]; -inf marks a candidate that is none (samples with fewer)."""
 
 
 def pack(samples: Sequence[TrainSample], scales: Sequence[float]) -> PackedBatch:
     """One micro-batch of samples that have their old log-probs (and teacher's, where they are weighed by it)."""
     rows = [_inputs(s, scale) for s, scale in zip(samples, scales, strict=True)]
-    values = {name: [row[name] for row in rows] for name in LossInputs.__dataclass_fields__}
-    return PackedBatch.from_sequences([s.ids for s in samples], values)
+    values: dict[str, list[Values]] = {name: [row[name] for row in rows] for name in rows[0]}
+    width = max(s.top_k for s in samples)
+    if width:
+        values["top_k_teacher"] = [_widened(s, s.top_k_teacher, width, -math.inf) for s in samples]
+    batch = PackedBatch.from_sequences([s.ids for s in samples], values)
+    if width:
+        batch = batch.with_candidates([_widened(s, s.top_k_ids, width, 0) for s in samples], keep_labels=True)
+    return batch
+
+
+def empty_batch() -> PackedBatch:
+    """Two tokens that train nothing: a micro-batch of a rank that has no samples left."""
+    zeros = {name: [np.zeros(2, np.float32)] for name in LossInputs.__dataclass_fields__ if name != "top_k_teacher"}
+    return PackedBatch.from_sequences([np.zeros(2, np.int32)], zeros)
+
+
+def _widened(s: TrainSample, values: Values | None, width: int, fill: float) -> Values:
+    """[T, K] as [T, width]."""
+    if values is None:
+        if s.top_k:
+            raise ValueError(f"episode {s.episode_id}: top-k candidates are missing; Actor.prepare fills them")
+        return np.full((len(s.ids), width), fill)
+    wide: Values = np.pad(values, ((0, 0), (0, width - values.shape[1])), constant_values=fill)
+    return wide
 
 
 def _inputs(s: TrainSample, scale: float) -> dict[str, Floats]:
@@ -85,6 +119,7 @@ def _inputs(s: TrainSample, scale: float) -> dict[str, Floats]:
         "dual_clip": known(None, s.surrogate.dual_clip or math.inf),
         "sequence_ratio": known(None, float(s.surrogate.sequence_ratio)),
         "detached": known(None, float(s.surrogate.detached)),
+        "top_k_kl": known(s.top_k_kl),
     }
 
 
@@ -106,15 +141,24 @@ def loss_fn(config: LossConfig) -> LossFn:
     def loss(scores: TokenScores, batch: PackedBatch) -> LossSum:
         x = LossInputs(**batch.values)
         segment_N = torch.repeat_interleave(batch.cu_seqlens.diff().long())
-        return token_losses(scores.logprobs_T, scores.entropy_T, segment_N, x, config)
+        if x.top_k_teacher is None:
+            return token_losses(scores.logprobs_T, scores.entropy_T, segment_N, x, config)
+        label_N, candidates_NK = scores.logprobs_T[:, 0], scores.logprobs_T[:, 1:]
+        return token_losses(label_N, scores.entropy_T, segment_N, x, config, candidates_NK)
 
     return loss
 
 
 def token_losses(
-    logprobs_N: Tensor, entropy_N: Tensor, segment_N: Tensor, x: LossInputs, config: LossConfig
+    logprobs_N: Tensor,
+    entropy_N: Tensor,
+    segment_N: Tensor,
+    x: LossInputs,
+    config: LossConfig,
+    candidates_NK: Tensor | None = None,
 ) -> LossSum:
-    """The formula of this module. segment_N: int64, which sequence a position belongs to."""
+    """The formula of this module. segment_N: int64, which sequence a position belongs to. candidates_NK: log-probs of
+    each position's top-k candidates."""
     trained_N, zero_N = x.mask > 0, torch.zeros_like(logprobs_N)
     logprobs_N = torch.where(trained_N, logprobs_N, zero_N)
     old_N = torch.where(trained_N, x.old_logprobs, zero_N)
@@ -124,7 +168,9 @@ def token_losses(
     policy_N, clipped_N = _policy_loss(logprobs_N, ratio_N, advantage_N, x)
     importance_N, capped_N = _importance(old_N, trained_N, x, config.tis_cap)
     cross_entropy_N = -x.cross_entropy * logprobs_N
-    loss_N = torch.where(trained_N, importance_N * policy_N + cross_entropy_N, zero_N)
+    distilled_N = x.top_k_kl > 0
+    top_k_N = zero_N if candidates_NK is None else _top_k_kl(candidates_NK, x, distilled_N & trained_N)
+    loss_N = torch.where(trained_N, importance_N * policy_N + cross_entropy_N + x.top_k_kl * top_k_N, zero_N)
     drift_N = (logprobs_N - old_N).detach().clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     metrics_N = {
         "policy_loss": importance_N * policy_N,
@@ -138,9 +184,26 @@ def token_losses(
         "importance_capped_share": capped_N,
         "reverse_kl": torch.where(x.reverse_kl != 0, old_N - x.teacher_logprobs, zero_N),
         "reverse_kl_tokens": x.reverse_kl != 0,
+        "top_k_kl": torch.where(distilled_N, top_k_N, zero_N),
+        "top_k_kl_tokens": distilled_N,
     }
     sums = {name: torch.where(trained_N, v.detach().double(), 0.0).sum() for name, v in metrics_N.items()}
     return LossSum((loss_N * x.scale).sum(), x.mask.sum(), sums)
+
+
+def _top_k_kl(student_NK: Tensor, x: LossInputs, where_N: Tensor) -> Tensor:
+    """KL(student || teacher) over the candidates and the rest as one; 0 elsewhere than `where_N`."""
+    assert x.top_k_teacher is not None
+    real_NK = torch.isfinite(x.top_k_teacher) & where_N.unsqueeze(1)
+    nothing = torch.full_like(student_NK, -math.inf)
+    student_NK, teacher_NK = torch.where(real_NK, student_NK, nothing), torch.where(real_NK, x.top_k_teacher, nothing)
+    # Where there is no candidate, 0 * (-inf + inf) must not appear.
+    gap_NK = torch.where(real_NK, student_NK, 0.0) - torch.where(real_NK, teacher_NK, 0.0)
+    rest_N, teacher_rest_N = (1.0 - p.exp().sum(1) for p in (student_NK, teacher_NK))
+    # No gradient where rounding has eaten the rest.
+    rest_N, teacher_rest_N = rest_N.clamp(min=TINY_REST), teacher_rest_N.clamp(min=TINY_REST)
+    kl_N = (student_NK.exp() * gap_NK).sum(1) + rest_N * (rest_N.log() - teacher_rest_N.log())
+    return torch.where(where_N, kl_N, 0.0)
 
 
 def _log_ratio(difference_N: Tensor, segment_N: Tensor, x: LossInputs) -> Tensor:

@@ -1,4 +1,5 @@
-"""One step's numbers for metrics.jsonl. Pure; every key but `seconds/…` is the same after a resume.
+"""One step's numbers for metrics.jsonl. Pure; every key but `seconds/…`, `utilisation/…` and `rollout/…` is the same
+after a resume.
 
 A mean over rollouts always has its n and its coverage (scored share) beside it.
 """
@@ -9,15 +10,16 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from envs.detectors.base import DETECTORS
 from envs.detectors.rates import rates, summary
 from envs.types import Episode, Score
 from rl.actor.actor import Update
 from rl.collect import Collected, TaskEpisodes
-from rl.gates import LogprobGap
+from rl.gates import LogprobGap, measure_gap
 from rl.samples import TrainSample
+from rl.weight_sync.sync import SyncReport
 
 Metrics = dict[str, float | int]
 
@@ -27,6 +29,10 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._start = time.monotonic()
+
+    def since_start(self) -> float:
+        return time.monotonic() - self._start
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -38,8 +44,21 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
 
 
-def step_metrics(collected: Collected, gap: LogprobGap, update: Update, clock: Clock) -> Metrics:
-    """Flat, `group/name`."""
+@dataclass(frozen=True)
+class Rank0:
+    """What the rollout side did in a step beside the episodes themselves."""
+
+    play_s: float
+    """From the first to the last moment of playing this step's episodes; ahead of time where that is configured."""
+    sync: SyncReport | None
+    replacements: int = 0
+    """Engines replaced so far."""
+
+
+def step_metrics(
+    collected: Collected, batch: Sequence[TrainSample], gap: LogprobGap, update: Update, clock: Clock, rank0: Rank0
+) -> Metrics:
+    """Flat, `group/name`. `batch`: the prepared samples; `gap`: engine against trainer under the same weights."""
     out: Metrics = {}
     for one in collected.episodes:
         out |= _task(one, prefix="" if len(collected.episodes) == 1 else f"{one.task.config.task}/")
@@ -58,7 +77,31 @@ def step_metrics(collected: Collected, gap: LogprobGap, update: Update, clock: C
         "train/tokens": update.trained_tokens,
         "train/useful_share": useful_share(collected),
     }
-    return out | {f"seconds/{name}": value for name, value in clock.seconds.items()}
+    ages = [collected.experience.step - s.version for s in collected.experience.samples]
+    out |= {"staleness/mean": _mean(ages), "staleness/max": max(ages, default=0)}
+    if any(ages):
+        out |= {f"off_policy/{name}": value for name, value in asdict(measure_gap(batch)).items()}
+    return out | _operation(collected, clock, rank0)
+
+
+def _operation(collected: Collected, clock: Clock, rank0: Rank0) -> Metrics:
+    """Times and shares that no two runs have alike."""
+    out: Metrics = {f"seconds/{name}": value for name, value in clock.seconds.items()}
+    whole = out["seconds/step"] = clock.since_start()
+    out["seconds/play"] = rank0.play_s
+    training = clock.seconds.get("train", 0.0) + clock.seconds.get("logprobs", 0.0)
+    waiting = clock.seconds.get("generate", 0.0) + clock.seconds.get("settle", 0.0)
+    out["utilisation/training"] = training / whole
+    out["utilisation/generation"] = min(1.0, rank0.play_s / whole)
+    out["utilisation/overhead"] = 1.0 - (training + waiting) / whole
+    episodes = [e for t in collected.episodes for e in (*t.drafts, *t.refinements)]
+    traces = [t for e in episodes for t in e.traces.values()]
+    out["rollout/tokens_per_s"] = sum(t.sampled for t in traces) / rank0.play_s if rank0.play_s else 0.0
+    out["rollout/engine_replacements"] = rank0.replacements
+    if rank0.sync is not None:
+        out["rollout/sync_push_s"], out["rollout/sync_verify_s"] = rank0.sync.push_s, rank0.sync.verify_s
+        out["rollout/sync_mb"] = rank0.sync.nbytes / 1e6
+    return out
 
 
 def useful_share(collected: Collected) -> float:
@@ -70,7 +113,10 @@ def useful_share(collected: Collected) -> float:
 
 def has_weight(sample: TrainSample) -> bool:
     """Whether any loss component weighs this sample."""
-    return any(w is not None and w.any() for w in (sample.advantage, sample.cross_entropy, sample.reverse_kl))
+    return any(
+        w is not None and w.any()
+        for w in (sample.advantage, sample.cross_entropy, sample.reverse_kl, sample.top_k_kl)
+    )
 
 
 def _task(one: TaskEpisodes, prefix: str) -> Metrics:

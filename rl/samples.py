@@ -11,7 +11,6 @@ Index convention: entry t of every per-token array belongs to ids[t], predicted 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -45,6 +44,10 @@ class Rollout:
     reward: float | None
     """None: unscored (a failure is never a score)."""
     format_error: bool = False
+    turns: Ids | None = None
+    """Per id: how-manieth own turn of the seat sampled it; -1 where not trainable. None: one turn."""
+    turn_rewards: tuple[float, ...] = ()
+    """Reward of each own turn, where the task gives them (`Score.parts["turn/0"]`, …)."""
 
     @property
     def scored(self) -> bool:
@@ -106,6 +109,14 @@ class TrainSample:
     surrogate: Surrogate = Surrogate()
     cross_entropy: Floats | None = None
     reverse_kl: Floats | None = None
+    """On the sampled tokens, as a policy gradient."""
+    top_k_kl: Floats | None = None
+    """On the `top_k` likeliest tokens of the student and the rest of the vocabulary as one, differentiated."""
+    top_k: int = 0
+    top_k_ids: Ids | None = None
+    """[T, K], filled by the actor: the student's likeliest tokens before the first update."""
+    top_k_teacher: Floats | None = None
+    """[T, K], filled by the actor: the teacher's log-probs of them."""
     teacher_prefix: Ids | None = None
     """The teacher sees these ids in place of ids[:prompt_len]."""
     teacher: TeacherWeights = "current"
@@ -135,11 +146,27 @@ class TrainSample:
 
     def with_teacher(self, logprobs: Floats) -> TrainSample:
         """Attach log-probs [T'] of `teacher_sequence()`, aligned back to this sample's tokens."""
+        aligned = self._from_teacher(logprobs)
+        return replace(self, teacher_logprobs=np.where(self.trainable, aligned, 0.0).astype(np.float32))
+
+    def teacher_candidates(self) -> Ids:
+        """`top_k_ids` [T', K] where the teacher must grade them: aligned to `teacher_sequence()`."""
+        if self.teacher_prefix is None or self.top_k_ids is None:
+            raise ValueError("this sample has no teacher context or no candidates")
+        of_prompt = np.zeros((len(self.teacher_prefix), self.top_k_ids.shape[1]), np.int32)
+        return np.concatenate([of_prompt, self.top_k_ids[self.prompt_len :]])
+
+    def with_top_k_teacher(self, logprobs: Floats) -> TrainSample:
+        """Attach the teacher's log-probs [T', K] of `teacher_candidates()`."""
+        return replace(self, top_k_teacher=self._from_teacher(logprobs).astype(np.float32))
+
+    def _from_teacher(self, values: Floats) -> Floats:
+        """Values of the teacher's sequence at this sample's tokens; 0 in its prompt."""
         if self.teacher_prefix is None:
             raise ValueError("this sample has no teacher context")
-        aligned = np.zeros(len(self.ids), np.float32)
-        aligned[self.prompt_len :] = logprobs[len(self.teacher_prefix) :]
-        return replace(self, teacher_logprobs=np.where(self.trainable, aligned, 0.0).astype(np.float32))
+        aligned = np.zeros((len(self.ids), *values.shape[1:]), np.float32)
+        aligned[self.prompt_len :] = values[len(self.teacher_prefix) :]
+        return aligned
 
 
 def rollouts_of(episode: Episode, *, prompt_id: str, episode_id: str) -> dict[Seat, Rollout]:
@@ -149,7 +176,7 @@ def rollouts_of(episode: Episode, *, prompt_id: str, episode_id: str) -> dict[Se
         outcome = episode.outcomes.get(seat)
         if not trace.learnable or not any(s.trainable and s.ids for s in trace.segments):
             continue
-        ids, trainable, logprobs, version = _arrays(trace)
+        ids, trainable, logprobs, turns, version = _arrays(trace)
         found[seat] = Rollout(
             prompt_id=prompt_id,
             episode_id=episode_id,
@@ -160,24 +187,37 @@ def rollouts_of(episode: Episode, *, prompt_id: str, episode_id: str) -> dict[Se
             version=version,
             reward=outcome.value if isinstance(outcome, Score) else None,
             format_error=isinstance(outcome, Score) and outcome.format_error,
+            turns=turns,
+            turn_rewards=_turn_rewards(outcome) if isinstance(outcome, Score) else (),
         )
     return found
 
 
-def _arrays(trace: SeatTrace) -> tuple[Ids, Mask, Floats, int]:
+def _turn_rewards(score: Score) -> tuple[float, ...]:
+    """parts["turn/0"], parts["turn/1"], … as far as they go without a gap."""
+    found: list[float] = []
+    while (name := f"turn/{len(found)}") in score.parts:
+        found.append(score.parts[name])
+    return tuple(found)
+
+
+def _arrays(trace: SeatTrace) -> tuple[Ids, Mask, Floats, Ids, int]:
     ids = np.asarray(trace.ids, np.int32)
     trainable = np.asarray(trace.trainable_mask, np.bool_)
     logprobs = np.zeros(len(ids), np.float32)
+    turns = np.full(len(ids), -1, np.int32)
+    own = {turn: i for i, turn in enumerate(sorted({s.turn for s in trace.segments if s.trainable}))}
     start, versions = 0, []
     for segment in trace.segments:
         if segment.trainable:
             if segment.logprobs is None or len(segment.logprobs) != len(segment.ids):
                 raise ValueError(f"seat {trace.seat}: a sampled segment without one log-prob per token")
-            logprobs[start : start + len(segment.ids)] = segment.logprobs
+            here = slice(start, start + len(segment.ids))
+            logprobs[here], turns[here] = segment.logprobs, own[segment.turn]
             versions.append(segment.version or 0)
         start += len(segment.ids)
     end = int(np.flatnonzero(trainable)[-1]) + 1
-    return ids[:end], trainable[:end], logprobs[:end], min(versions)
+    return ids[:end], trainable[:end], logprobs[:end], turns[:end], min(versions)
 
 
 def sample_of(rollout: Rollout, context: Context = "plain") -> TrainSample:
@@ -214,23 +254,28 @@ def _with_prefix(sample: TrainSample, prefix: Ids) -> TrainSample:
 def weigh(
     sample: TrainSample,
     *,
-    advantage: float | None = None,
+    advantage: float | Floats | None = None,
     cross_entropy: float | None = None,
     reverse_kl: float | None = None,
+    top_k_kl: float | None = None,
+    top_k: int = 0,
     surrogate: Surrogate | None = None,
     teacher_prefix: Ids | None = None,
     teacher: TeacherWeights = "current",
 ) -> TrainSample:
-    """Spread scalar weights over the trainable tokens of a sample."""
-    changes: Mapping[str, Floats | None] = {
-        "advantage": None if advantage is None else sample.spread(advantage),
-        "cross_entropy": None if cross_entropy is None else sample.spread(cross_entropy),
-        "reverse_kl": None if reverse_kl is None else sample.spread(reverse_kl),
-    }
+    """Put weights on the trainable tokens of a sample: one number for all of them, or one per token."""
+
+    def spread(value: float | Floats | None) -> Floats | None:
+        return None if value is None else np.where(sample.trainable, value, 0.0).astype(np.float32)
+
     return replace(
         sample,
         surrogate=surrogate or sample.surrogate,
         teacher_prefix=teacher_prefix,
         teacher=teacher,
-        **changes,  # type: ignore[arg-type]
+        advantage=spread(advantage),
+        cross_entropy=spread(cross_entropy),
+        reverse_kl=spread(reverse_kl),
+        top_k_kl=spread(top_k_kl),
+        top_k=top_k,
     )

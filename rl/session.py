@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 from megatron.core import dist_checkpointing
 
-from common.errors import OsimError, UsageError
+from common.errors import ExitCode, OsimError, UsageError
 from common.run_folder import RunFolder
 from megatron_osim.checkpoint import Checkpoint, Checkpointer, latest_checkpoint, list_checkpoints
 from megatron_osim.config import ArchitectureConfig
@@ -68,11 +68,34 @@ class Session:
         def make() -> Experience | None:
             assert generation is not None
             self.collected = generation.collect(step, lambda: self.stop.here)
+            if self.collected and self.config.max_staleness and step + 1 < self.config.steps:
+                generation.play_ahead(step + 1)
             return self.collected.experience if self.collected else None
 
-        experience = from_first(self.ranks, make)
+        try:
+            experience = from_first(self.ranks, make)
+        except OsimError as e:
+            if (
+                e.exit_code == ExitCode.GATE and self.step > 0
+            ):  # a budget, a judge that is down: what is trained is kept
+                self.save()
+            raise
         self._probes = experience.probes if experience else self._probes
         return experience
+
+    def settle(self) -> None:
+        """Wait for the rollouts that are played ahead."""
+        if self.generation is not None:
+            self.generation.settle()
+
+    def check_engine(self, batch: Sequence[TrainSample]) -> LogprobGap:
+        """The gate on engine and trainer (exit 3), on a prepared batch.
+
+        Rollouts of older weights say nothing about it: then the engine scores a few sequences under the present ones.
+        """
+        gap = measure_gap(batch) if self.config.max_staleness == 0 else self._gap_of_probes()
+        check_gap(gap, self.config.gates, where=f"step {self.step}")
+        return gap
 
     def sync(self) -> None:
         """Engine weights := actor weights, version := finished steps; proved by checksums (exit 3)."""
@@ -101,10 +124,13 @@ class Session:
         from_first(self.ranks, consume)
         self.step += 1
 
-    def log(self, step: int, gap: LogprobGap, update: Update, clock: Clock) -> None:
-        """Append the step's line to metrics.jsonl. On rank 0 alone; the others do nothing."""
-        if self.collected is not None:
-            self.run.log_metrics(step, "rl", step_metrics(self.collected, gap, update, clock))
+    def log(self, batch: Sequence[TrainSample], gap: LogprobGap, update: Update, clock: Clock) -> None:
+        """Append the finished step's line to metrics.jsonl. On rank 0 alone; the others do nothing."""
+        generation, collected = self.generation, self.collected
+        if collected is not None and generation is not None:
+            step = collected.experience.step
+            line = step_metrics(collected, batch, gap, update, clock, generation.report(step))
+            self.run.log_metrics(step, "rl", line)
 
     def save(self) -> None:
         """Start writing a checkpoint of the finished steps, unless this one exists."""
@@ -131,7 +157,11 @@ class Session:
             self.save()
 
     def check_final_weights(self) -> None:
-        """The gate after the last sync, for which no rollouts follow: the engine scores a few sequences again."""
+        """The gate after the last sync, for which no rollouts follow."""
+        check_gap(self._gap_of_probes(), self.config.gates, where=f"after step {self.step - 1}")
+
+    def _gap_of_probes(self) -> LogprobGap:
+        """Engine and trainer score the same few sequences under their present weights."""
         generation = self.generation
 
         def score() -> list[TrainSample]:
@@ -139,14 +169,15 @@ class Session:
             return generation.score(self._probes)
 
         if not self._probes:
-            return
+            return measure_gap([])
         probes = from_first(self.ranks, score)
         logprobs = self.actor.logprobs([p.ids for p in probes], temperature=1.0)
-        scored = [
-            replace(p, old_logprobs=np.where(p.trainable, v, np.float32(0)))
-            for p, v in zip(probes, logprobs, strict=True)
-        ]
-        check_gap(measure_gap(scored), self.config.gates, where=f"after step {self.step - 1}")
+        return measure_gap(
+            [
+                replace(p, old_logprobs=np.where(p.trainable, v, np.float32(0)))
+                for p, v in zip(probes, logprobs, strict=True)
+            ]
+        )
 
     def export(self) -> None:
         """Write RUN_DIR/hf."""
@@ -189,7 +220,7 @@ class Session:
 
     def _open_generation(self) -> None:
         def open_it() -> None:
-            self.generation = Generation(self.config, self.run)
+            self.generation = Generation(self.config, self.run, self.ranks.device)
 
         from_first(self.ranks, open_it)
 

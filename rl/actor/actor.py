@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
@@ -19,13 +21,13 @@ from torch import Tensor
 from common.errors import GateError
 from megatron_osim.batch import PackedBatch
 from megatron_osim.convert import iter_hf_tensors
-from megatron_osim.train_step import StepResult, forward_logprobs, train_step
+from megatron_osim.train_step import StepResult, forward_logprobs, forward_top_k, train_step
 from megatron_osim.trainer import Trainer
 from rl.actor.average import WeightAverage
 from rl.batching import mini_batches, plan_micro_batches
 from rl.config import RLConfig
-from rl.losses import LossInputs, loss_fn, pack, sequence_scales
-from rl.samples import Floats, Ids, TrainSample
+from rl.losses import empty_batch, loss_fn, pack, sequence_scales
+from rl.samples import Floats, Ids, TeacherWeights, TrainSample
 
 
 @dataclass(frozen=True)
@@ -49,38 +51,67 @@ class Actor:
         self.trainer, self.config, self.ranks = trainer, config, trainer.ranks
         self.average = _average(trainer, config.ema_decay)
 
-    def logprobs(self, sequences: Sequence[Ids], *, temperature: float | None = None) -> list[Floats]:
-        """Per sequence [T]: log p(ids[t] | ids[:t]), 0 for t = 0; by default at the sampling temperature."""
+    def logprobs(
+        self,
+        sequences: Sequence[Ids],
+        *,
+        temperature: float | None = None,
+        candidates: Sequence[Ids] | None = None,
+    ) -> list[Floats]:
+        """Per sequence [T]: log p(ids[t] | ids[:t]), 0 for t = 0; by default at the sampling temperature.
+
+        With candidates ([T, K] token ids each), [T, K]: their log-probs in place of the sequence's own tokens.
+        """
         temperature = self.config.sampling.temperature if temperature is None else temperature
-        plan = self._plan([len(ids) for ids in sequences])
-        mine = plan[self.ranks.data_rank]
-        batches = [PackedBatch.from_sequences([sequences[i] for i in part] or [_NOTHING]) for part in mine]
+        plan, batches = self._packed(sequences, candidates)
         scored = forward_logprobs(self.trainer, batches, temperature=temperature)
-        flat: list[Tensor] = []
-        for part, batch, logprobs_T in zip(mine, batches, scored, strict=True):
-            flat += batch.split(logprobs_T)[: len(part)]
-        return self._from_replicas(flat, plan, sequences)
+        return [v.astype(np.float32, copy=False) for v in self._from_replicas(scored, batches, plan, sequences)]
+
+    def top_k(self, sequences: Sequence[Ids], k: int) -> list[Ids]:
+        """Per sequence [T, K]: the k likeliest tokens at each position given what came before."""
+        plan, batches = self._packed(sequences, None)
+        found = forward_top_k(self.trainer, batches, k)
+        return [v.astype(np.int32) for v in self._from_replicas(found, batches, plan, sequences)]
 
     def prepare(self, samples: Sequence[TrainSample]) -> list[TrainSample]:
         """Fill in old log-probs, and the teacher's where its context is given and nobody else graded it."""
-        taught = [i for i, s in enumerate(samples) if s.teacher_prefix is not None and s.teacher_logprobs is None]
-        by_average = [i for i in taught if samples[i].teacher == "average"]
-        by_self = [i for i in taught if samples[i].teacher == "current"]
-        now = self.logprobs([s.ids for s in samples] + [samples[i].teacher_sequence().ids for i in by_self])
+        now = self.logprobs([s.ids for s in samples])
         filled = [
             replace(s, old_logprobs=np.where(s.trainable, p, np.float32(0)))
-            for s, p in zip(samples, now, strict=False)
+            for s, p in zip(samples, now, strict=True)
         ]
-        for i, logprobs in zip(by_self, now[len(samples) :], strict=True):
-            filled[i] = filled[i].with_teacher(logprobs)
-        if by_average:
+        self._with_candidates(filled)
+        self._with_teacher(filled, "current")
+        if any(s.teacher == "average" and s.teacher_prefix is not None for s in filled):
             if self.average is None:
                 raise ValueError("a sample wants the averaged teacher, but the run keeps no average")
             with self.average.in_place():
-                then = self.logprobs([samples[i].teacher_sequence().ids for i in by_average])
-            for i, logprobs in zip(by_average, then, strict=True):
-                filled[i] = filled[i].with_teacher(logprobs)
+                self._with_teacher(filled, "average")
         return filled
+
+    def _with_candidates(self, samples: list[TrainSample]) -> None:
+        """The student's likeliest tokens, in place in the list, for samples that are distilled on them."""
+        for k in sorted({s.top_k for s in samples} - {0}):
+            chosen = [i for i, s in enumerate(samples) if s.top_k == k]
+            for i, ids in zip(chosen, self.top_k([samples[i].ids for i in chosen], k), strict=True):
+                samples[i] = replace(samples[i], top_k_ids=ids)
+
+    def _with_teacher(self, samples: list[TrainSample], teacher: TeacherWeights) -> None:
+        """The log-probs of this teacher (the weights that are in place now), in place in the list."""
+        taught = [i for i, s in enumerate(samples) if s.teacher_prefix is not None and s.teacher == teacher]
+        sampled = [i for i in taught if not samples[i].top_k]
+        if sampled:
+            graded = self.logprobs([samples[i].teacher_sequence().ids for i in sampled])
+            for i, logprobs in zip(sampled, graded, strict=True):
+                samples[i] = samples[i].with_teacher(logprobs)
+        for k in sorted({samples[i].top_k for i in taught} - {0}):
+            chosen = [i for i in taught if samples[i].top_k == k]
+            wide = self.logprobs(
+                [samples[i].teacher_sequence().ids for i in chosen],
+                candidates=[samples[i].teacher_candidates() for i in chosen],
+            )
+            for i, logprobs in zip(chosen, wide, strict=True):
+                samples[i] = samples[i].with_top_k_teacher(logprobs)
 
     def update(self, samples: Sequence[TrainSample], *, step: int) -> Update:
         """Train on prepared samples. No samples, no change."""
@@ -92,8 +123,9 @@ class Actor:
         tokens = sum(r.count for r in results)
         names = results[0].sums if results else ()
         means = {name: sum(r.sums[name] for r in results) / tokens for name in names}
-        if graded := means.pop("reverse_kl_tokens", 0.0):
-            means["reverse_kl"] /= graded
+        for name in ("reverse_kl", "top_k_kl"):
+            if graded := means.pop(f"{name}_tokens", 0.0):
+                means[name] /= graded
         return Update(
             optimizer_steps=len(results),
             trained_tokens=int(tokens),
@@ -111,7 +143,7 @@ class Actor:
         scales = sequence_scales([s.trained_tokens for s in samples], self.config.loss)
         mine = self._plan([len(s.ids) for s in samples])[self.ranks.data_rank]
         batches = [
-            pack([samples[i] for i in part], [scales[i] for i in part]) if part else _empty_batch() for part in mine
+            pack([samples[i] for i in part], [scales[i] for i in part]) if part else empty_batch() for part in mine
         ]
         result = train_step(
             self.trainer,
@@ -138,21 +170,45 @@ class Actor:
             multiple_of=self.ranks.pipeline_size if interleaved else 1,
         )
 
+    def _packed(
+        self, sequences: Sequence[Ids], candidates: Sequence[Ids] | None
+    ) -> tuple[list[list[list[int]]], list[PackedBatch]]:
+        """The plan of all ranks, and this rank's micro-batches."""
+        plan = self._plan([len(ids) for ids in sequences])
+        batches = []
+        for part in plan[self.ranks.data_rank]:
+            batch = PackedBatch.from_sequences([sequences[i] for i in part] or [_NOTHING])
+            if candidates is not None:
+                none = [np.zeros((len(_NOTHING), candidates[0].shape[1]), np.int32)]
+                batch = batch.with_candidates([candidates[i] for i in part] or none, keep_labels=False)
+            batches.append(batch)
+        return plan, batches
+
     def _from_replicas(
-        self, mine: Sequence[Tensor], plan: list[list[list[int]]], sequences: Sequence[Ids]
-    ) -> list[Floats]:
-        """Every replica's results on every rank, in the order of `sequences`; each gets its leading 0."""
+        self,
+        values: Sequence[Tensor],
+        batches: Sequence[PackedBatch],
+        plan: list[list[list[int]]],
+        sequences: Sequence[Ids],
+    ) -> list[npt.NDArray[Any]]:
+        """Every replica's values ([T] or [T, K] per micro-batch) on every rank, in the order of `sequences`, a
+        leading 0 in each."""
+        mine: list[Tensor] = []
+        for part, batch, scored in zip(plan[self.ranks.data_rank], batches, values, strict=True):
+            mine += batch.split(scored)[: len(part)]
         order = [[i for part in parts for i in part] for parts in plan]
         longest = max(sum(len(sequences[i]) - 1 for i in indices) for indices in order)
-        own = torch.zeros(longest, dtype=torch.float32, device=self.ranks.device)
+        width = values[0].shape[1:]
+        own = torch.zeros(longest, *width, dtype=values[0].dtype, device=self.ranks.device)
         if mine:
-            joined = torch.cat(list(mine)).float()
+            joined = torch.cat(mine)
             own[: len(joined)] = joined
         everyone = [torch.empty_like(own) for _ in order]
         dist.all_gather(everyone, own, group=parallel_state.get_data_parallel_group())
-        found: list[Floats] = [np.zeros(len(ids), np.float32) for ids in sequences]
-        for indices, values in zip(order, everyone, strict=True):
-            at, flat = 0, values.cpu().numpy()
+        host = [v.cpu().numpy() for v in everyone]
+        found = [np.zeros((len(ids), *width), host[0].dtype) for ids in sequences]
+        for indices, flat in zip(order, host, strict=True):
+            at = 0
             for i in indices:
                 n = len(sequences[i]) - 1
                 found[i][1:] = flat[at : at + n]
@@ -166,8 +222,3 @@ def _average(trainer: Trainer, decay: float | None) -> WeightAverage | None:
 
 _NOTHING = np.zeros(2, np.int32)
 """Stands in for an empty micro-batch: every rank must run the same number of them."""
-
-
-def _empty_batch() -> PackedBatch:
-    zeros = {name: [np.zeros(2, np.float32)] for name in LossInputs.__dataclass_fields__}
-    return PackedBatch.from_sequences([_NOTHING], zeros)

@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, Protocol, TypeVar
 
+import numpy as np
+
 from envs.types import Seat
-from rl.samples import Attempt, Rollout, TrainSample
+from rl.samples import Attempt, Floats, Rollout, TrainSample
 
 STD_EPSILON = 1e-6
 Needs = Literal["draft", "feedback", "privileged"]
@@ -109,13 +111,28 @@ def group_advantages(
     return [(r - total / n) * scale for r in rewards]
 
 
-def tally(rewards: Sequence[float], *, no_teacher: int = 0) -> GroupCounts:
-    """The counts of one group with these scored rewards."""
-    alive = has_variance(rewards)
+def tally(rewards: Sequence[float], *, no_teacher: int = 0, trained: bool = False) -> GroupCounts:
+    """The counts of one group with these scored rewards. trained: it trains whatever its rewards say."""
+    alive = has_variance(rewards) or trained
     return GroupCounts(
         groups=1,
         trained=int(alive),
-        singleton=int(len(rewards) < 2),
+        singleton=int(len(rewards) < 2 and not trained),
         zero_variance=int(len(rewards) > 1 and not alive),
         no_teacher=no_teacher,
     )
+
+
+def turn_advantages(members: Sequence[Rollout], *, scale_by_std: bool = True) -> list[Floats]:
+    """Per member [T]: how its reward of the turn that sampled a token compares with the group's of the same turn.
+
+    The turn-level term of MT-GRPO (arXiv:2505.11821): normalised like episode rewards, turn by turn, among the
+    members that have this turn and a reward for it; 0 where fewer than two have, or all are alike.
+    """
+    found = [np.zeros(len(m.ids), np.float32) for m in members]
+    for turn in range(max((len(m.turn_rewards) for m in members), default=0)):
+        having = [i for i, m in enumerate(members) if len(m.turn_rewards) > turn and m.turns is not None]
+        rewards = [members[i].turn_rewards[turn] for i in having]
+        for i, advantage in zip(having, group_advantages(rewards, scale_by_std=scale_by_std), strict=True):
+            found[i][members[i].turns == turn] = advantage
+    return found

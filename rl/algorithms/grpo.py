@@ -31,6 +31,7 @@ from rl.algorithms.base import (
     mean,
     scored,
     tally,
+    turn_advantages,
 )
 from rl.samples import Attempt, Surrogate, sample_of, weigh
 
@@ -49,6 +50,8 @@ class GRPOConfig(Config):
     clip_high: float | None = Field(default=None, gt=0)
     """Upper clip distance; None: the variant's own (0.28)."""
     dual_clip: float | None = Field(default=10.0, gt=1)
+    turn_weight: float = Field(default=0.0, ge=0)
+    """Weight of turn-level credit (base.turn_advantages) beside the episode's; for tasks that score turns."""
     rae_decay: float = Field(default=0.95, ge=0, lt=1)
     """Share of the running baseline that a step keeps (variant rae)."""
 
@@ -88,9 +91,12 @@ class GRPO:
         for _, members in group([a.draft for a in attempts], lambda r: r):
             alive = [r for r in members if r.scored]
             rewards = [r.score for r in alive]
-            counts += tally(rewards)
-            if has_variance(rewards):
-                for rollout, advantage in zip(alive, self.config.advantages(rewards), strict=True):
+            by_turn = turn_advantages(alive) if self.config.turn_weight else []
+            credited = any(a.any() for a in by_turn)
+            counts += tally(rewards, trained=credited)
+            if has_variance(rewards) or credited:
+                for i, (rollout, episode) in enumerate(zip(alive, self.config.advantages(rewards), strict=True)):
+                    advantage = episode + self.config.turn_weight * by_turn[i] if by_turn else episode
                     samples.append(weigh(sample_of(rollout), advantage=advantage, surrogate=surrogate))
         return Weighed(tuple(samples), counts)
 

@@ -1,19 +1,21 @@
 """On-policy distillation: the student samples, a teacher grades exactly the student's tokens.
 
-Per-token advantage = kl_weight x clip(log pi_T(a_t | teacher context) - log pi_old(a_t | student context)), the
-single-sample estimate of the reverse KL's policy gradient (GKD, arXiv:2306.13649; spec: odyssim 4.4), optionally on
-top of the group advantage of the rewards. The teacher's context is its own prompt followed by the student's FULL
-stream, observations included; weights fall on the student's sampled tokens only.
+Divergence `sampled`: per-token advantage = kl_weight x clip(log pi_T(a_t | teacher context) - log pi_old(a_t |
+student context)), the one-sample estimate of the reverse KL's policy gradient (GKD, arXiv:2306.13649; odyssim 4.4).
+Divergence `top_k`: reverse KL over the student's k likeliest tokens and all others as one (rl/losses.py).
+Both optionally on top of the group advantage of the rewards. The teacher's context is its own prompt followed by the
+student's FULL stream, observations included; weights fall on the student's sampled tokens only.
 
 Teacher: the same weights under privileged context (`self`), their running average (`ema`), or another checkpoint
-served by an engine (`external`; then the privileged context is optional).
+served by an engine (`external`; then the privileged context is optional). Each task of a
+mixture has its own teacher.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +33,10 @@ class OPDConfig(Config):
     teacher: Literal["self", "ema", "external"] = "self"
     external_model: Path | None = None
     """Hugging Face folder of the external teacher; same tokenizer as the student."""
+    external_urls: tuple[str, ...] = ()
+    """SGLang servers that serve it; none: it runs in rank 0 (transformers)."""
+    divergence: Literal["sampled", "top_k"] = "sampled"
+    top_k: int = Field(default=20, ge=1)
     privileged_context: bool = True
     """The teacher sees the task's privileged text; required unless the teacher is external."""
     kl_weight: float = Field(default=1.0, gt=0)
@@ -43,6 +49,10 @@ class OPDConfig(Config):
     def _teacher_is_complete(self) -> OPDConfig:
         if (self.teacher == "external") != (self.external_model is not None):
             raise ValueError("external_model goes with teacher: external, and only with it")
+        if self.external_urls and self.external_model is None:
+            raise ValueError("external_urls serve external_model: name it too")
+        if self.teacher == "external" and self.divergence == "top_k":
+            raise ValueError("an external teacher grades sampled tokens: divergence top_k needs teacher self or ema")
         if self.teacher == "self" and not self.privileged_context:
             raise ValueError("a self teacher without privileged context equals the student: nothing to learn")
         return self
@@ -77,13 +87,17 @@ class OPD:
                     weigh(
                         sample_of(a.draft),
                         advantage=advantage or None,
-                        reverse_kl=self.config.kl_weight,
+                        **self._distillation(),
                         surrogate=self.surrogate,
                         teacher_prefix=self._teacher_prefix(a),
                         teacher=TEACHER_WEIGHTS[self.config.teacher],
                     )
                 )
         return Weighed(tuple(samples), counts)
+
+    def _distillation(self) -> dict[str, Any]:
+        c = self.config
+        return {"top_k_kl": c.kl_weight, "top_k": c.top_k} if c.divergence == "top_k" else {"reverse_kl": c.kl_weight}
 
     def _teacher_prefix(self, attempt: Attempt) -> Ids | None:
         if self.config.privileged_context:

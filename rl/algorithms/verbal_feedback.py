@@ -7,13 +7,14 @@ its ratio starts at 1 and it has no rollout log-probs), plus the feedback loss: 
 | objective | trains |
 | --- | --- |
 | ditto | both losses |
-| no_feedback_loss | the group loss only |
+| no_lfb | the group loss only |
 | copy_only | only y1 under x, with the joint group's advantages |
-| sdpo | y0 under x by reverse KL to the same weights under (x, h); no policy gradient |
+| sdpo_token | y0 under x by reverse KL to the same weights under (x, h), on sampled tokens; rewards play no part |
+| sdpo_topk | the same on the student's `top_k` likeliest tokens (arXiv:2601.20802) |
 | erl | y0 by its group's advantage; y1 under x by cross-entropy where it beat its draft |
 | rltf | y1 under x by cross-entropy weighted exp(A / temperature), A over the joint group |
 
-The last three are the ablations of the paper's figure 4 (spec: papers c.5) in this trainer's components.
+The last five are the ablations of the paper's figure 4 (spec: papers c.5) in this trainer's components.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from common.config import Config
 from rl.algorithms.base import GroupCounts, Needs, State, Weighed, group, group_advantages, has_variance, tally
 from rl.samples import Attempt, Ids, Rollout, Surrogate, TrainSample, retarget, sample_of, weigh
 
-Objective = Literal["ditto", "no_feedback_loss", "copy_only", "sdpo", "erl", "rltf"]
+Objective = Literal["ditto", "no_lfb", "copy_only", "sdpo_token", "sdpo_topk", "erl", "rltf"]
 Refined = tuple[Rollout, Rollout, Ids]
 """A draft, its scored refinement, and the refinement's prompt without the feedback."""
 
@@ -43,7 +44,9 @@ class VerbalFeedbackConfig(Config):
     dual_clip: float | None = Field(default=10.0, gt=1)
     feedback_loss_weight: float = Field(default=1.0, ge=0)
     kl_weight: float = Field(default=1.0, gt=0)
-    """Weight of the reverse KL (objective sdpo)."""
+    """Weight of the reverse KL (objectives sdpo_token, sdpo_topk)."""
+    top_k: int = Field(default=20, ge=1)
+    """Tokens per position that objective sdpo_topk compares."""
     rltf_temperature: float = Field(default=1.0, gt=0)
     rltf_max_weight: float = Field(default=20.0, gt=0)
 
@@ -59,7 +62,8 @@ class VerbalFeedback:
         self.surrogate = Surrogate(config.clip_low, config.clip_high, config.dual_clip)
 
     def weigh(self, attempts: Sequence[Attempt]) -> Weighed:
-        objective = {"sdpo": self._sdpo, "erl": self._erl, "rltf": self._rltf}.get(self.config.objective, self._ditto)
+        own = {"sdpo_token": self._sdpo, "sdpo_topk": self._sdpo, "erl": self._erl, "rltf": self._rltf}
+        objective = own.get(self.config.objective, self._ditto)
         samples: list[TrainSample] = []
         counts = GroupCounts()
         for _, members in group(attempts, lambda a: a.draft):
@@ -88,12 +92,11 @@ class VerbalFeedback:
         return found
 
     def _sdpo(self, drafts: list[Attempt], refined: list[Refined], joint: list[float]) -> list[TrainSample]:
-        weight = self.config.kl_weight
-        return [
-            weigh(sample_of(a.draft), reverse_kl=weight, surrogate=self.surrogate, teacher_prefix=a.teacher_prefix)
-            for a in drafts
-            if a.teacher_prefix is not None
-        ]
+        taught = [(sample_of(a.draft), a.teacher_prefix) for a in drafts if a.teacher_prefix is not None]
+        weight, k = self.config.kl_weight, self.config.top_k
+        if self.config.objective == "sdpo_topk":
+            return [weigh(s, top_k_kl=weight, top_k=k, teacher_prefix=prefix) for s, prefix in taught]
+        return [weigh(s, reverse_kl=weight, surrogate=self.surrogate, teacher_prefix=prefix) for s, prefix in taught]
 
     def _erl(self, drafts: list[Attempt], refined: list[Refined], joint: list[float]) -> list[TrainSample]:
         rewards = [a.draft.score for a in drafts]

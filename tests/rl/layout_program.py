@@ -39,7 +39,7 @@ def samples(seed: int, count: int = 7) -> list[TrainSample]:
         def weights(present: bool, mask=trainable, n=n):
             return np.where(mask, rng.normal(size=n), 0).astype(np.float32) if present else None
 
-        prefix = rng.integers(3, 300, 5).astype(np.int32) if i % 3 == 2 else None
+        prefix = rng.integers(3, 300, 5).astype(np.int32) if i % 3 else None
         out.append(
             TrainSample(
                 ids=rng.integers(3, 300, n).astype(np.int32),
@@ -51,7 +51,9 @@ def samples(seed: int, count: int = 7) -> list[TrainSample]:
                 rollout_logprobs=np.where(trainable, -5.8, 0).astype(np.float32) if i % 2 else None,
                 advantage=weights(i % 4 != 3),
                 cross_entropy=weights(i % 4 == 3),
-                reverse_kl=weights(prefix is not None),
+                reverse_kl=weights(i % 3 == 2),
+                top_k_kl=abs(weights(True)) if i % 3 == 1 else None,
+                top_k=4 if i % 3 == 1 else 0,
                 teacher_prefix=prefix,
                 surrogate=SURROGATES[i % 3],
             )
@@ -84,7 +86,9 @@ def record(out: Path, name: str, model: Path) -> None:
             update = actor.update(batch, step=step)
             logprobs = [s.old_logprobs.tolist() for s in batch if s.old_logprobs is not None]
             teacher = [s.teacher_logprobs.tolist() for s in batch if s.teacher_logprobs is not None]
-            steps.append({"update": update, "logprobs": logprobs, "teacher": teacher})
+            teacher += [s.top_k_teacher.tolist() for s in batch if s.top_k_teacher is not None]
+            ids = [s.top_k_ids.tolist() for s in batch if s.top_k_ids is not None]
+            steps.append({"update": update, "logprobs": logprobs, "teacher": teacher, "ids": ids})
         write_json(out / f"{name}-{ranks.rank}.json", steps)
         export_hf(actor.trainer.chunks, actor.trainer.arch, out / name / "hf")
 

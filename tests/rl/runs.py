@@ -61,7 +61,7 @@ def log_of(run: Path) -> str:
 def metrics(run: Path) -> list[dict[str, Any]]:
     """Metric lines without what time alone decides."""
     return [
-        {k: v for k, v in line.items() if k != "time" and not k.startswith("seconds/")}
+        {k: v for k, v in line.items() if k != "time" and not k.startswith(("seconds/", "utilisation/", "rollout/"))}
         for line in sorted(RunFolder(run).read_metrics("rl"), key=lambda line: line["step"])
     ]
 
@@ -98,6 +98,7 @@ def _kill_at(owner: Any, name: str, count: int) -> None:
 def main() -> None:
     from common.errors import run_main
     from envs.ledger import Ledger
+    from megatron_osim.checkpoint import Checkpointer
     from rl import worker
     from rl.actor.actor import Actor
     from rl.session import Session
@@ -105,7 +106,7 @@ def main() -> None:
     run = Path(sys.argv[1])
     if len(sys.argv) > 2:
         phase, count = sys.argv[2].split(":")
-        owner = {"put_episode": Ledger, "put_consumed": Ledger, "update": Actor, "sync": Session, "log": Session}
+        owner = {"put_episode": Ledger, "put_consumed": Ledger, "update": Actor, "_publish": Checkpointer}
         _kill_at(owner.get(phase, Session), phase, int(count))
     rendezvous = run / "rendezvous"
     rendezvous.unlink(missing_ok=True)

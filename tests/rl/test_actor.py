@@ -49,6 +49,7 @@ def test_log_probs_and_metrics_do_not_depend_on_the_layout(name: str, recorded: 
         for part in ("logprobs", "teacher"):
             for a, b in zip(reference[part], found[part], strict=True):
                 np.testing.assert_allclose(b, a, atol=TOLERANCE, rtol=0)
+        assert found["ids"] == reference["ids"] and found["ids"]
         for key, value in reference["update"]["means"].items():
             assert found["update"]["means"][key] == pytest.approx(value, abs=TOLERANCE), key
         assert found["update"]["grad_norm"] == pytest.approx(reference["update"]["grad_norm"], rel=TOLERANCE)

@@ -17,7 +17,8 @@ ALGORITHMS = {
     "grpo": {"name": "grpo"},
     "verbal_feedback": {"name": "verbal_feedback"},
     "opd": {"name": "opd"},
-    "opd_ema": {"name": "opd", "teacher": "ema"},
+    "opd_ema": {"name": "opd", "teacher": "ema", "divergence": "top_k", "top_k": 5},
+    "sdpo_topk": {"name": "verbal_feedback", "objective": "sdpo_topk", "top_k": 5},
     "expert_sft": {"name": "expert_sft", "min_reward": 0.0},
 }
 
@@ -33,6 +34,7 @@ def train(run_dir: Path, ranks, config) -> RunFolder:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_loop_trains_syncs_and_records_with_every_algorithm(algorithm: str, model, ranks, tmp_path: Path) -> None:
     config = runs.config(model, ALGORITHMS[algorithm], steps=2, ema_decay=0.5 if algorithm == "opd_ema" else None)
+    wants_feedback = ALGORITHMS[algorithm]["name"] == "verbal_feedback"
     run = train(tmp_path / "run", ranks, config)
     lines = runs.metrics(run.path)
     assert [line["step"] for line in lines] == [0, 1]
@@ -43,7 +45,7 @@ def test_the_loop_trains_syncs_and_records_with_every_algorithm(algorithm: str, 
     book = runs.ledger(run.path)
     keys = [key for key, *_ in book["episodes"]]
     assert len([k for k in keys if k.phase == "rollout"]) == 12
-    assert {k.phase == "refined" for k in keys} == ({True, False} if algorithm == "verbal_feedback" else {False})
+    assert {k.phase == "refined" for k in keys} == ({True, False} if wants_feedback else {False})
     assert {use.step for use in book["consumed"]} == {0, 1}
     assert all(use.key.step == use.step for use in book["consumed"])
     versions = {s.version for _, _, _, t in book["episodes"] for s in t["writer"].segments if s.version is not None}
@@ -70,6 +72,38 @@ def test_a_mixture_learns_each_task_by_its_own_algorithm(model, ranks, tmp_path:
     assert line[f"{runs.LETTERS}/reward/n"] == 6 and line["hitom_mini/reward/n"] == 2
     components = {(u.key.prompt_id.split("/")[0], u.component) for u in runs.ledger(run.path)["consumed"]}
     assert components == {("letters", "policy_gradient"), ("hitom_mini", "reverse_kl")}
+
+
+def test_a_mixture_routes_each_task_to_its_own_external_teacher(model, ranks, tmp_path: Path) -> None:
+    """A teacher that equals the student has nothing to teach; the other task's teacher has."""
+    from tests.rl.rollout.conftest import write_checkpoint
+
+    other = write_checkpoint(tmp_path / "other", seed=9)
+
+    def opd(teacher: Path) -> dict[str, object]:
+        return {"name": "opd", "teacher": "external", "external_model": str(teacher), "privileged_context": False}
+
+    tasks = [
+        {"task": runs.LETTERS, "algorithm": opd(model)},
+        {"task": "hitom_mini", "algorithm": opd(other), "rows": 10},
+    ]
+    sampling = {"max_tokens": 12, "max_context_tokens": 1000}
+    config = runs.config(model, {}, tasks=tasks, steps=1, samples_per_prompt=2, sampling=sampling)
+    graded: dict[str, list[float]] = {}
+
+    def note(actor, batch, *, step):
+        for s in batch:
+            gap = abs(s.teacher_logprobs - s.old_logprobs)[s.trainable].max()
+            graded.setdefault(s.prompt_id.split("/")[0], []).append(float(gap))
+        return original(actor, batch, step=step)
+
+    from rl.actor.actor import Actor
+
+    original = Actor.update
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Actor, "update", note)
+        train(tmp_path / "run", ranks, config)
+    assert max(graded["letters"]) < 1e-4 and min(graded["hitom_mini"]) > 0.01
 
 
 def test_a_log_prob_gap_above_its_bound_stops_the_run_before_training(model, ranks, tmp_path: Path) -> None:
@@ -128,12 +162,20 @@ def test_screening_drops_the_seats_that_a_chosen_detector_found() -> None:
 
 
 @pytest.mark.slow
-def test_resume_after_kills_in_every_phase_equals_the_uninterrupted_run(model, tmp_path: Path) -> None:
-    config = runs.config(model, {"name": "verbal_feedback"}, steps=4)
+@pytest.mark.parametrize("max_staleness", [0, 1])
+def test_resume_after_kills_in_every_phase_equals_the_uninterrupted_run(max_staleness: int, model, tmp_path) -> None:
+    config = runs.config(
+        model,
+        {"name": "verbal_feedback"},
+        steps=4,
+        max_staleness=max_staleness,
+        checkpoint={"every_steps": 1},
+    )
     whole, killed = (RunFolder.prepare(tmp_path / name, config).path for name in ("whole", "killed"))
     reference = runs.start(whole)
-    # Mid-rollout of step 0; after training of step 1, before its record; before the sync of step 2; while saving.
-    for phase in ("put_episode:4", "put_consumed:2", "sync:4", "log:1"):
+    # Mid-rollout of step 0; after training of step 1, before its record; while the second checkpoint is made visible;
+    # before the second sync after the resume from the first.
+    for phase in ("put_episode:4", "put_consumed:2", "_publish:2", "sync:3"):
         process = runs.start(killed, phase)
         assert process.wait(120) == -signal.SIGKILL, runs.log_of(killed)
     assert runs.start(killed).wait(120) == 0, runs.log_of(killed)
@@ -141,6 +183,65 @@ def test_resume_after_kills_in_every_phase_equals_the_uninterrupted_run(model, t
     assert runs.metrics(killed) == runs.metrics(whole)
     assert runs.weights(killed) == runs.weights(whole)
     assert runs.ledger(killed) == runs.ledger(whole)
+    assert once_each(runs.ledger(killed))
+
+
+def once_each(book) -> bool:
+    """Every draft was trained on in its own step, exactly once per context and component."""
+    uses = [(u.key, u.seat, u.context, u.component) for u in book["consumed"]]
+    return len(set(uses)) == len(uses) and all(u.step == u.key.step for u in book["consumed"])
+
+
+def versions_by_step(run: Path) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for key, _, _, traces in runs.ledger(run)["episodes"]:
+        versions = {s.version for s in traces["writer"].segments if s.version is not None}
+        found.setdefault(key.step, set()).update(versions)
+    return found
+
+
+def test_one_step_off_policy_every_step_is_played_by_the_weights_before(model, ranks, tmp_path: Path) -> None:
+    config = runs.config(model, {"name": "grpo"}, max_staleness=1)
+    run = train(tmp_path / "run", ranks, config)
+    assert versions_by_step(run.path) == {0: {0}, 1: {0}, 2: {1}}
+    lines = runs.metrics(run.path)
+    assert [line["staleness/max"] for line in lines] == [0, 1, 1]
+    assert all(0 < line["gap/max"] < 1e-4 for line in lines), "the gate compares present weights, not old rollouts"
+    assert lines[2]["off_policy/max"] > 1e-4 and lines[2]["train/importance"] != 1.0
+    assert once_each(runs.ledger(run.path))
+
+
+def test_a_step_is_played_while_the_one_before_is_trained(model, ranks, tmp_path: Path, monkeypatch) -> None:
+    from rl.actor.actor import Actor
+    from rl.collect import Collector
+
+    order: list[str] = []
+    original_play, original_update = Collector.play, Actor.update
+
+    async def play(self, step, stop=lambda: False):
+        order.append(f"play {step}")
+        return await original_play(self, step, stop)
+
+    def update(self, batch, *, step):
+        order.append(f"train {step}")
+        return original_update(self, batch, step=step)
+
+    monkeypatch.setattr(Collector, "play", play)
+    monkeypatch.setattr(Actor, "update", update)
+    train(tmp_path / "run", ranks, runs.config(model, {"name": "grpo"}, max_staleness=1))
+    assert order == ["play 0", "play 1", "train 0", "play 2", "train 1", "train 2"]
+
+
+def test_rollouts_staler_than_the_bound_stop_the_run(model, ranks, tmp_path: Path) -> None:
+    """A run of one-step-off rollouts that goes on as a synchronous one finds them too old."""
+    config = runs.config(model, {"name": "grpo"}, max_staleness=1, steps=4, checkpoint={"every_steps": 1})
+    run = RunFolder.prepare(tmp_path / "run", config)
+    process = runs.start(run.path, "put_consumed:3")
+    assert process.wait(120) == -signal.SIGKILL, runs.log_of(run.path)
+    from rl.loop import train as train_loop
+
+    with pytest.raises(GateError, match="1 steps old, the bound is 0"):
+        train_loop(config.model_copy(update={"max_staleness": 0}), run, ranks)
 
 
 def test_sigterm_saves_and_exits_resumable(model, tmp_path: Path) -> None:

@@ -142,6 +142,71 @@ def test_on_policy_the_gradient_is_the_plain_policy_gradient(surrogate: Surrogat
     np.testing.assert_allclose(new.grad.numpy(), expected, atol=1e-6)
 
 
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 6))
+def test_top_k_kl_and_its_gradient_equal_a_float64_reference(seed: int, k: int) -> None:
+    """Over logits: the gradient flows through the candidates' log-probs and, by them, the rest's."""
+    rng = np.random.default_rng(seed)
+    vocab, n = 6, 5
+    logits, teacher_logits = rng.normal(size=(n, vocab)), rng.normal(size=(n, vocab))
+    teacher = teacher_logits - np.log(np.exp(teacher_logits).sum(1, keepdims=True))
+    s = replace(make(rng, Surrogate(), n), advantage=None, cross_entropy=None, reverse_kl=None, rollout_logprobs=None)
+    chosen = np.stack([rng.permutation(vocab)[:k] for _ in range(n)]).astype(np.int32)
+    s = replace(
+        s,
+        top_k_kl=s.spread(0.7),
+        top_k=k,
+        top_k_ids=chosen,
+        top_k_teacher=np.take_along_axis(teacher, chosen, 1).astype(np.float32),
+    )
+    other = replace(make(rng, Surrogate(), 4), reverse_kl=None)  # of another algorithm: it has no candidates
+    batch = pack([s, other], [1.0, 1.0])
+    assert batch.labels_T.shape == (n + 4, 1 + k)
+    assert batch.labels_T[: n - 1, 1:].tolist() == chosen[1:].tolist()
+
+    def kl(z: np.ndarray, t: int) -> float:
+        p = np.exp(z) / np.exp(z).sum()
+        p, q = p[chosen[t]], np.exp(teacher[t][chosen[t]])
+        rest = 0.0 if k == vocab else (1 - p.sum()) * math.log((1 - p.sum()) / (1 - q.sum()))
+        return float((p * np.log(p / q)).sum()) + rest
+
+    of_token = torch.tensor(logits, dtype=torch.float32, requires_grad=True)  # row t predicts token t
+    logp = torch.log_softmax(of_token, -1)
+    own = torch.zeros(n + 4, 1)
+    candidates = torch.cat([logp.gather(1, torch.tensor(chosen, dtype=torch.int64))[1:], torch.zeros(5, k) - 1.0])
+    scores = TokenScores(torch.cat([own - 1.0, candidates], 1), torch.ones(n + 4))
+    both = loss_fn(LossConfig())(scores, batch)
+    alone = loss_fn(LossConfig())(TokenScores(torch.full((4,), -1.0), torch.ones(4)), pack([other], [1.0]))
+    (both.total - alone.total).backward()
+    where = np.flatnonzero(s.trainable)
+    expected = 0.7 * sum(kl(logits[t], t) for t in where)
+    assert (both.total - alone.total).item() == pytest.approx(expected, rel=2e-4, abs=2e-5)
+    for t in where:
+        for v in range(vocab):
+            step = np.zeros(vocab)
+            step[v] = 1e-5
+            slope = 0.7 * (kl(logits[t] + step, t) - kl(logits[t] - step, t)) / 2e-5
+            assert of_token.grad[t, v].item() == pytest.approx(slope, rel=1e-3, abs=2e-4)
+
+
+def test_with_the_whole_vocabulary_top_k_kl_is_the_kl_and_with_less_it_is_a_lower_bound() -> None:
+    rng = np.random.default_rng(1)
+    n, vocab = 4, 8
+    s = replace(make(rng, Surrogate(), n), advantage=None, cross_entropy=None, reverse_kl=None, rollout_logprobs=None)
+    student, teacher = (torch.log_softmax(torch.tensor(rng.normal(size=(n, vocab))), -1).float() for _ in range(2))
+    full = float((student.exp() * (student - teacher)).sum(1)[torch.tensor(s.trainable)].sum())
+    found = []
+    for k in (2, 4, vocab):
+        ids = student.topk(k, 1).indices
+        graded = teacher.gather(1, ids).numpy()
+        one = replace(
+            s, top_k_kl=s.spread(1.0), top_k=k, top_k_ids=ids.numpy().astype(np.int32), top_k_teacher=graded
+        )
+        rows = torch.cat([torch.full((n, 1), -1.0), student.gather(1, ids).roll(-1, 0)], 1)
+        found.append(loss_fn(LossConfig())(TokenScores(rows, torch.ones(n)), pack([one], [1.0])).total.item())
+    assert found[0] <= found[1] <= found[2] == pytest.approx(full, rel=1e-4)
+
+
 def test_a_sample_without_its_log_probs_is_refused() -> None:
     s = replace(make(np.random.default_rng(0), Surrogate(), 5), old_logprobs=None)
     with pytest.raises(ValueError, match="missing"):

@@ -8,9 +8,16 @@ from rl.samples import Attempt, Rollout
 
 
 def rollout(
-    prompt: str, episode: str, reward: float | None, *, seat: str = "reader", prompt_len: int = 3, sampled: int = 4
+    prompt: str,
+    episode: str,
+    reward: float | None,
+    *,
+    seat: str = "reader",
+    prompt_len: int = 3,
+    sampled: int = 4,
+    turn_rewards: tuple[float, ...] = (),
 ) -> Rollout:
-    """A rollout whose ids tell its episode, so that mix-ups show."""
+    """A rollout whose ids tell its episode, so that mix-ups show; its first two sampled ids are its first turn."""
     n = prompt_len + sampled
     mark = sum(map(ord, episode)) % 50
     return Rollout(
@@ -22,6 +29,8 @@ def rollout(
         logprobs=np.where(np.arange(n) >= prompt_len, -0.5, 0.0).astype(np.float32),
         version=0,
         reward=reward,
+        turns=np.where(np.arange(n) < prompt_len, -1, np.arange(n) >= prompt_len + 2).astype(np.int32),
+        turn_rewards=turn_rewards,
     )
 
 

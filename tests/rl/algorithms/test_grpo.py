@@ -12,6 +12,7 @@ from rl.samples import Attempt, TrainSample
 from tests.rl.algorithms.builders import drafts, rollout
 
 REWARDS = st.lists(st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, 1.0])), min_size=1, max_size=6)
+VARIANTS = ["grpo", "dr_grpo", "rloo", "gspo", "cispo", "rae"]
 BATCHES = st.dictionaries(st.sampled_from(["p", "q", "r"]), REWARDS, min_size=1)
 
 
@@ -50,25 +51,82 @@ def test_advantages_equal_a_float64_reference(variant: str, batch: dict[str, lis
         assert found[episode] == pytest.approx(value, rel=1e-6, abs=1e-7)
 
 
+@given(steps=st.lists(BATCHES, min_size=1, max_size=3), decay=st.sampled_from([0.0, 0.5, 0.95]))
+def test_rae_advantages_equal_a_float64_reference_over_steps(steps, decay: float) -> None:
+    algorithm = build_algorithm(GRPOConfig(variant="rae", rae_decay=decay))
+    baseline: float | None = None
+    for batch in steps:
+        found = by_episode(algorithm.weigh(drafts(batch)).samples)
+        alive = {f"{p}#{i}": r for p, rewards in batch.items() for i, r in enumerate(rewards) if r is not None}
+        if alive:
+            mean = np.array(list(alive.values())).mean()
+            baseline = mean if baseline is None else decay * baseline + (1 - decay) * mean
+        assert found.keys() == alive.keys()
+        for episode, reward in alive.items():
+            assert found[episode] == pytest.approx(reward - baseline, rel=1e-6, abs=1e-7)
+
+
+def test_rae_keeps_a_baseline_per_seat() -> None:
+    attempts = drafts({"p": [1.0, 0.0]}, seat="alice") + drafts({"p": [0.25, 0.25]}, seat="bob")
+    algorithm = build_algorithm(GRPOConfig(variant="rae"))
+    found = {(s.seat, s.episode_id): advantage(s) for s in algorithm.weigh(attempts).samples}
+    assert algorithm.state == {"alice": 0.5, "bob": 0.25}
+    assert found["alice", "p#0"] == 0.5 and found["bob", "p#0"] == found["bob", "p#1"] == 0.0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @given(batch=BATCHES, order=st.randoms(use_true_random=False))
-def test_permuting_the_batch_changes_nothing_bit_for_bit(batch, order) -> None:
+def test_permuting_the_batch_changes_nothing_bit_for_bit(variant: str, batch, order) -> None:
     attempts = drafts(batch)
     shuffled = list(attempts)
     order.shuffle(shuffled)
-    algorithm = build_algorithm(GRPOConfig())
-    a, b = algorithm.weigh(attempts), algorithm.weigh(shuffled)
-    assert a.counts == b.counts
+    first, second = (build_algorithm(GRPOConfig(variant=variant)) for _ in range(2))
+    a, b = first.weigh(attempts), second.weigh(shuffled)
+    assert a.counts == b.counts and first.state == second.state
     assert [s.episode_id for s in a.samples] == [s.episode_id for s in b.samples]
     for x, y in zip(a.samples, b.samples, strict=True):
         assert x.advantage is not None and np.array_equal(x.advantage, y.advantage)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @given(batch=BATCHES, prompt=st.sampled_from(["p", "q", "r"]))
-def test_a_failed_sample_changes_no_others_weight(batch, prompt: str) -> None:
-    algorithm = build_algorithm(GRPOConfig())
-    before = by_episode(algorithm.weigh(drafts(batch)).samples)
+def test_a_failed_sample_changes_no_others_weight(variant: str, batch, prompt: str) -> None:
+    before = by_episode(build_algorithm(GRPOConfig(variant=variant)).weigh(drafts(batch)).samples)
     failed = Attempt(rollout(prompt, f"{prompt}#failed", None))
-    assert by_episode(algorithm.weigh([*drafts(batch), failed]).samples) == before
+    after = build_algorithm(GRPOConfig(variant=variant)).weigh([*drafts(batch), failed])
+    assert by_episode(after.samples) == before
+
+
+TURN_REWARDS = st.lists(
+    st.tuples(st.sampled_from([0.0, 1.0]), st.lists(st.sampled_from([0.0, 0.5, 1.0]), max_size=2)),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(group=TURN_REWARDS, weight=st.sampled_from([0.5, 2.0]))
+def test_turn_level_credit_equals_a_float64_reference(group, weight: float) -> None:
+    attempts = [
+        Attempt(rollout("p", f"p#{i}", reward, turn_rewards=tuple(turns))) for i, (reward, turns) in enumerate(group)
+    ]
+    samples = build_algorithm(GRPOConfig(turn_weight=weight)).weigh(attempts).samples
+    expected = np.zeros((len(group), 2))
+    for turn in range(2):
+        having = [i for i, (_, turns) in enumerate(group) if len(turns) > turn]
+        values = np.array([group[i][1][turn] for i in having])
+        if len(values) > 1 and np.ptp(values) > 0:
+            expected[having, turn] = (values - values.mean()) / (values.std(ddof=1) + 1e-6)
+    rewards = np.array([reward for reward, _ in group])
+    episode = np.zeros(len(group))
+    if len(group) > 1 and np.ptp(rewards) > 0:
+        episode = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-6)
+    if not expected.any() and not episode.any():
+        assert samples == ()
+        return
+    for i, sample in enumerate(samples):
+        first, second = episode[i] + weight * expected[i]
+        assert sample.advantage is not None
+        np.testing.assert_allclose(sample.advantage, [0, 0, 0, first, first, second, second], rtol=1e-5, atol=1e-6)
 
 
 def test_singleton_and_zero_variance_groups_give_no_gradient_and_are_counted() -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.config import validate
 from common.errors import ConfigError
@@ -59,11 +61,73 @@ def test_an_external_teacher_without_privileged_context_sees_the_plain_prompt(tm
 
 
 @pytest.mark.parametrize(
-    "raw", [{"teacher": "external"}, {"privileged_context": False}, {"external_model": "somewhere"}]
+    "raw",
+    [
+        {"teacher": "external"},
+        {"privileged_context": False},
+        {"external_model": "somewhere"},
+        {"external_urls": ["http://a:1"]},
+        {"teacher": "external", "external_model": "somewhere", "divergence": "top_k"},
+    ],
 )
 def test_a_teacher_that_cannot_teach_is_refused(raw) -> None:
     with pytest.raises(ConfigError):
         validate(OPDConfig, raw, where="test")
+
+
+def test_top_k_distillation_weighs_the_candidates_by_the_teacher_of_choice() -> None:
+    config = OPDConfig(divergence="top_k", top_k=5, kl_weight=0.5, teacher="ema")
+    (sample,) = build_algorithm(config).weigh(taught([1.0])).samples
+    assert sample.reverse_kl is None and sample.top_k_kl is not None and sample.teacher == "average"
+    assert sample.top_k == 5 and set(sample.top_k_kl[sample.trainable].tolist()) == {0.5}
+
+
+def test_the_teacher_grades_the_students_candidates_token_for_token() -> None:
+    (sample,) = build_algorithm(OPDConfig(divergence="top_k", top_k=2)).weigh(taught([1.0])).samples
+    ids = np.arange(2 * len(sample.ids), dtype=np.int32).reshape(-1, 2)
+    sample = replace(sample, top_k_ids=ids)
+    asked = sample.teacher_candidates()
+    assert asked.shape == (len(sample.teacher_sequence().ids), 2)
+    back = sample.with_top_k_teacher(asked.astype(np.float32)).top_k_teacher
+    assert back is not None and np.array_equal(back[sample.prompt_len :], ids[sample.prompt_len :])
+
+
+REWARDS = st.lists(st.one_of(st.none(), st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=5)
+CONFIGS = [
+    OPDConfig(reward_weight=0.5),
+    OPDConfig(divergence="top_k", reward_weight=0.5),
+    ExpertSFTConfig(top=2, min_reward=0.5),
+]
+
+
+def everything(samples) -> list[tuple[object, ...]]:
+    parts = ("advantage", "cross_entropy", "reverse_kl", "top_k_kl")
+    return [
+        (s.episode_id, s.seat, *(None if (w := getattr(s, p)) is None else w.tobytes() for p in parts))
+        for s in samples
+    ]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.name}-{getattr(c, 'divergence', '')}")
+@given(rewards=REWARDS, order=st.randoms(use_true_random=False))
+def test_permutations_and_failures_change_no_others_weight(config, rewards, order) -> None:
+    attempts = taught(rewards)
+    failed = replace(Attempt(rollout("p", "p#failed", None)), teacher_prefix=PREFIX)
+    shuffled = [*attempts, failed]
+    order.shuffle(shuffled)
+    algorithm = build_algorithm(config)
+    assert everything(algorithm.weigh(shuffled).samples) == everything(algorithm.weigh(attempts).samples)
+
+
+@given(rewards=REWARDS, weight=st.sampled_from([0.5, 2.0]))
+def test_reward_terms_of_distillation_equal_a_float64_reference(rewards, weight: float) -> None:
+    alive = np.array([r for r in rewards if r is not None])
+    samples = build_algorithm(OPDConfig(reward_weight=weight)).weigh(taught(rewards)).samples
+    found = [0.0 if s.advantage is None else float(s.advantage[-1]) for s in samples]
+    expected = np.zeros(len(alive))
+    if len(alive) > 1 and np.ptp(alive) > 0:
+        expected = weight * (alive - alive.mean()) / (alive.std(ddof=1) + 1e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_best_of_k_keeps_the_best_that_reach_the_bar_whatever_the_order() -> None:

@@ -78,9 +78,10 @@ def test_imperfect_drafts_without_feedback_are_counted() -> None:
     ("objective", "kinds"),
     [
         ("ditto", {"draft", "copy", "hinted"}),
-        ("no_feedback_loss", {"draft", "copy"}),
+        ("no_lfb", {"draft", "copy"}),
         ("copy_only", {"copy"}),
-        ("sdpo", {"draft"}),
+        ("sdpo_token", {"draft"}),
+        ("sdpo_topk", {"draft"}),
         ("erl", {"draft", "copy"}),
         ("rltf", {"copy"}),
     ],
@@ -93,7 +94,7 @@ def test_each_objective_trains_its_own_parts(objective: str, kinds: set[str]) ->
 
 def test_sdpo_distils_the_draft_from_the_feedback_context() -> None:
     (sample,) = (
-        build_algorithm(VerbalFeedbackConfig(objective="sdpo", kl_weight=0.5))
+        build_algorithm(VerbalFeedbackConfig(objective="sdpo_token", kl_weight=0.5))
         .weigh([refined("p", 0, 0.0, None)])
         .samples
     )
@@ -108,12 +109,90 @@ def test_rltf_weighs_the_copy_by_its_exponential_advantage() -> None:
     assert sample.cross_entropy[-1] == pytest.approx(expected, rel=1e-6)
 
 
+def test_sdpo_on_top_k_weighs_the_candidates_and_not_the_sampled_token() -> None:
+    config = VerbalFeedbackConfig(objective="sdpo_topk", kl_weight=0.5, top_k=7)
+    (sample,) = build_algorithm(config).weigh([refined("p", 0, 0.0, None)]).samples
+    assert sample.advantage is None and sample.reverse_kl is None
+    assert sample.top_k == 7 and sample.top_k_kl is not None and sample.teacher_prefix is not None
+    assert set(sample.top_k_kl[sample.trainable].tolist()) == {0.5}
+
+
+def everything(samples: tuple[TrainSample, ...]) -> list[tuple[object, ...]]:
+    """All weights of all samples, comparable."""
+    parts = ("advantage", "cross_entropy", "reverse_kl", "top_k_kl")
+    return [
+        (
+            s.episode_id,
+            s.context,
+            s.ids.tobytes(),
+            *(None if (w := getattr(s, p)) is None else w.tobytes() for p in parts),
+        )
+        for s in samples
+    ]
+
+
+def expected_weights(objective: str, pairs) -> dict[tuple[str, str, str], float]:
+    """(part, episode, component) -> weight, in numpy and float64, from the formulas of the papers."""
+    drafts_alive = [(i, d) for i, (d, _) in enumerate(pairs) if d is not None]
+    again_alive = [(i, r) for i, (d, r) in enumerate(pairs) if d is not None and r is not None]
+    joint = np.array([r for _, r in drafts_alive + again_alive])
+    A = z(list(joint)) if len(joint) > 1 and np.ptp(joint) > 0 else None
+    out: dict[tuple[str, str, str], float] = {}
+    if objective in ("sdpo_token", "sdpo_topk"):
+        component = "reverse_kl" if objective == "sdpo_token" else "top_k_kl"
+        return {("draft", f"p#{i}", component): 1.0 for i, _ in drafts_alive}
+    if objective == "erl":
+        own = np.array([d for _, d in drafts_alive])
+        if len(own) > 1 and np.ptp(own) > 0:
+            values = z(list(own))
+            out |= {("draft", f"p#{i}", "advantage"): a for (i, _), a in zip(drafts_alive, values, strict=True)}
+        better = [i for i, r in again_alive if r > pairs[i][0]]
+        return out | {("copy", f"p#{i}+", "cross_entropy"): 1.0 for i in better}
+    if A is None:
+        return out
+    of_copies = list(zip(again_alive, A[len(drafts_alive) :], strict=True))
+    if objective == "rltf":
+        return {("copy", f"p#{i}+", "cross_entropy"): min(20.0, math.exp(a)) for (i, _), a in of_copies}
+    out |= {("copy", f"p#{i}+", "advantage"): a for (i, _), a in of_copies}
+    if objective == "no_lfb":
+        out |= {("draft", f"p#{i}", "advantage"): a for (i, _), a in zip(drafts_alive, A, strict=False)}
+    return out
+
+
+@pytest.mark.parametrize("objective", ["no_lfb", "copy_only", "sdpo_token", "sdpo_topk", "erl", "rltf"])
+@given(pairs=PAIRS)
+def test_ablations_equal_a_float64_reference(objective: str, pairs) -> None:
+    attempts = [refined("p", i, *pair) for i, pair in enumerate(pairs)]
+    found = {
+        (kind(s), s.episode_id, name): float(weight[s.trainable][0])
+        for s in build_algorithm(VerbalFeedbackConfig(objective=objective)).weigh(attempts).samples
+        for name in ("advantage", "cross_entropy", "reverse_kl", "top_k_kl")
+        if (weight := getattr(s, name)) is not None
+    }
+    expected = expected_weights(objective, pairs)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-6, abs=1e-7)
+
+
+OBJECTIVES = ["ditto", "no_lfb", "copy_only", "sdpo_token", "sdpo_topk", "erl", "rltf"]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @given(pairs=PAIRS, order=st.randoms(use_true_random=False))
-def test_permuting_the_attempts_changes_nothing_bit_for_bit(pairs, order) -> None:
+def test_permuting_the_attempts_changes_nothing_bit_for_bit(objective: str, pairs, order) -> None:
     attempts = [refined("p", i, *pair) for i, pair in enumerate(pairs)]
     shuffled = list(attempts)
     order.shuffle(shuffled)
-    algorithm = build_algorithm(VerbalFeedbackConfig())
+    algorithm = build_algorithm(VerbalFeedbackConfig(objective=objective))
     a, b = algorithm.weigh(attempts), algorithm.weigh(shuffled)
-    assert a.counts == b.counts
-    assert weights(a.samples) == weights(b.samples) and [kind(s) for s in a.samples] == [kind(s) for s in b.samples]
+    assert a.counts == b.counts and everything(a.samples) == everything(b.samples)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@given(pairs=PAIRS)
+def test_a_failed_draft_changes_no_others_weight(objective: str, pairs) -> None:
+    attempts = [refined("p", i, *pair) for i, pair in enumerate(pairs)]
+    algorithm = build_algorithm(VerbalFeedbackConfig(objective=objective))
+    failed = refined("p", 99, None, 1.0)
+    assert everything(algorithm.weigh([*attempts, failed]).samples) == everything(algorithm.weigh(attempts).samples)
