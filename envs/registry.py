@@ -86,6 +86,17 @@ class Source:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class SurveyAnswer:
+    """One answer to one closed question, by the policy and by the person it stands for."""
+
+    question: str
+    """What was asked of whom: answers to one question form one distribution (study, condition and item)."""
+    answer: float | str | None
+    """The policy's, on the question's own scale or as a category; None: it could not be read."""
+    human: float | str
+
+
 DEFAULT_LIMITS = Limits()
 
 
@@ -127,6 +138,12 @@ class TaskSpec:
     """A few rows of our own making, in the form of the published ones: for `check`, where `rows` has no data."""
     samples: Callable[[Row, Seat], Sequence[str]] | None = None
     """Plausible and wrong answers for `check` and `osim task play`; generic ones are used without it."""
+    imposter: Callable[[Row, Row], Row] | None = None
+    """(row, other) gives the row with the other row's persona and everything else unchanged: the imposter control."""
+    human: Callable[[Row], Sequence[str]] | None = None
+    """What a person really said in the row's situation, turn by turn: the human side of human-likeness."""
+    survey: Callable[[Episode], SurveyAnswer | None] | None = None
+    """The closed question that an episode answered: distributions per question are compared with people's."""
 
     def __post_init__(self) -> None:
         if not self.seats or not self.profiles or "strict" not in self.profiles or self.version < 1:

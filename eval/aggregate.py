@@ -9,7 +9,7 @@ from envs.types import Episode, FailureReason, Score, Seat, Unscored
 from eval.baseline import AnswerFrequency, answer_key, fit, part_of
 from eval.plan import EvalPlan, PlannedEpisode, PlannedTask
 from eval.results import Item, PartResult, Results, TaskResult
-from eval.soul_index import soul_index
+from eval.soul_index import axis_of, soul_index
 from eval.stats import Clustered, Estimate, JointBootstrap
 
 NOT_RUN = "not_run"
@@ -67,6 +67,7 @@ def aggregate(
     bootstrap = JointBootstrap(plan.config.seed, draws=statistics.draws, level=statistics.level)
     tasks = tuple(_task_result(task, episodes, bootstrap) for task in plan.tasks)
     played = [episodes[e.key] for e in plan.episodes if e.key in episodes]
+    refusal = _refusal(tasks, plan.config.min_coverage)
     return Results(
         name=name,
         model=plan.model,
@@ -76,12 +77,28 @@ def aggregate(
         epochs=plan.config.epochs,
         profile=plan.config.profile,
         tasks=tasks,
-        index=soul_index(tasks, bootstrap),
+        index=None if refusal else soul_index(tasks, bootstrap),
+        index_refused=refusal,
+        absent=dict(plan.absent),
+        control=plan.config.control,
         wall_s=wall_s,
         cost_usd=sum(call.cost_usd for e in played for call in e.judge_calls),
-        generated_tokens=sum(trace.sampled for e in played for trace in e.traces.values()),
+        generated_tokens=sum(_generated(e) for e in played),
         provenance=dict(provenance or {}),
     )
+
+
+def _refusal(tasks: Sequence[TaskResult], minimum: float) -> str:
+    """Why there is no index; empty when every SOUL task is covered."""
+    low = [t for t in tasks if axis_of(t.task) is not None and t.coverage < minimum]
+    names = ", ".join(f"{t.task} {t.coverage:.1%}" for t in low)
+    return f"coverage below {minimum:.0%}: {names}" if low else ""
+
+
+def _generated(episode: Episode) -> int:
+    """Tokens that the policy (and partners) drew, locally or by an API."""
+    local = sum(trace.sampled for trace in episode.traces.values())
+    return local + sum(c.completion_tokens for c in episode.judge_calls if c.role == "policy" and not c.cached)
 
 
 def _task_result(task: PlannedTask, episodes: Mapping[str, Episode], bootstrap: JointBootstrap) -> TaskResult:

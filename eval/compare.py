@@ -86,9 +86,19 @@ class Comparison(Config):
     index: Estimate | None = None
     """Difference of SOUL-Index (mean over axes) on the paired episodes."""
 
-    def summary(self) -> str:
-        """One line per task for the terminal."""
-        return "\n".join(_line(t) for t in self.tasks)
+    def summary(self, *, flips: int = 0) -> str:
+        """One line per task for the terminal, with the first `flips` rows that changed sides."""
+        lines = []
+        for t in self.tasks:
+            lines.append(_line(t))
+            lines += [
+                f"    {f.before:.3g} → {f.after:.3g}  {f.row}{f' epoch {f.epoch}' * bool(f.epoch)}"
+                for f in t.flips[:flips]
+            ]
+        if self.index is not None and len(self.tasks) > 1:
+            i = self.index
+            lines.append(f"SOUL-Index difference on these pairs: {i.value:+.3f} [{i.low:+.3f}, {i.high:+.3f}]")
+        return "\n".join(lines)
 
 
 def compare(

@@ -13,6 +13,12 @@ from pydantic import Field, model_validator
 from common.config import Config
 from common.files import hash_json
 
+HOW_NOT_WHAT = (
+    *("concurrency", "statistics", "min_coverage", "attempts", "missing"),
+    # Paths say nothing: the rows themselves are hashed.
+    *("rows", "data"),
+)
+
 
 class DecodingConfig(Config):
     """How answers are drawn."""
@@ -64,6 +70,12 @@ class EvalConfig(Config):
     """Training rows that the answer-frequency baseline is fitted on; 0 leaves it out."""
     rows: dict[str, Path] = Field(default_factory=dict)
     """Local files of tasks whose rows are not shipped, by task name."""
+    data: Path | None = None
+    """Folder with such files, found by task name: NAME, NAME.jsonl, NAME_val.parquet, NAME_test.json …"""
+    missing: Literal["refuse", "skip"] = "refuse"
+    """Tasks of the suite that this version lacks or that have no rows here. skip: go on; the results name them."""
+    control: Literal["none", "imposter"] = "none"
+    """imposter: every row gets the persona of another row; compare with the run without it."""
 
     @model_validator(mode="after")
     def _epochs_need_sampling(self) -> EvalConfig:
@@ -73,7 +85,7 @@ class EvalConfig(Config):
 
     def asked(self) -> dict[str, Any]:
         """What determines questions, answers and scores, without what determines speed."""
-        return self.model_dump(mode="json", exclude={"concurrency", "statistics", "min_coverage", "attempts"})
+        return self.model_dump(mode="json", exclude=set(HOW_NOT_WHAT))
 
     @property
     def sha(self) -> str:

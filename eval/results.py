@@ -114,6 +114,12 @@ class Results(Config):
     profile: str
     tasks: tuple[TaskResult, ...]
     index: IndexResult | None = None
+    index_refused: str = ""
+    """Why there is no index although SOUL tasks were evaluated: coverage below the bound."""
+    absent: dict[str, str] = Field(default_factory=dict)
+    """Tasks of the suite that were not evaluated, with the reason."""
+    control: str = "none"
+    """imposter: the personas were swapped (eval/control.py)."""
     wall_s: float = 0.0
     cost_usd: float = 0.0
     generated_tokens: int = 0
@@ -232,7 +238,18 @@ def text_table(results: Results) -> str:
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
     rendered = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
     rendered.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(rendered)
+    return "\n".join([*rendered, *_remarks(results)])
+
+
+def _remarks(results: Results) -> list[str]:
+    """What must stand under the table."""
+    lines = [f"SOUL-Index: {results.index.definition}"] if results.index else []
+    if results.index_refused:
+        lines.append(f"No SOUL-Index: {results.index_refused}.")
+    lines += [f"Not evaluated: {name}: {why}" for name, why in results.absent.items()]
+    if results.control != "none":
+        lines.append(f"Control: {results.control}. These are not the model's scores.")
+    return lines
 
 
 def _value_cells(e: Estimate | None) -> list[str]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from common.errors import Interrupted, OsimError, UsageError
@@ -26,6 +27,7 @@ from eval.config import EvalConfig
 from eval.limiter import Limiter
 from eval.plan import EvalPlan, PlannedEpisode, PlannedTask, make_plan
 from eval.results import Results
+from eval.retry import RetriedJudge, RetriedPlayer
 from eval.stats import Clustered, JointBootstrap
 
 STRAIN = (FailureReason.ENGINE_FAILED, FailureReason.PARTNER_FAILED, FailureReason.TIMEOUT)
@@ -44,6 +46,10 @@ class Store(Protocol):
         """Keep an episode; may return before it is durable."""
         ...
 
+    def attempts(self, planned: PlannedEpisode) -> int:
+        """How many plays of it there are."""
+        ...
+
     def flush(self) -> None:
         """Return when everything that was put is durable."""
         ...
@@ -58,8 +64,18 @@ class Contestants:
     policy: Player
     partner: Player | None = None
     judge: Judge | None = None
-    opponents: str = ""
-    """Identity of partner and judge, part of every key."""
+    opponents: Mapping[str, str] = field(default_factory=dict)
+    """Identity of partner and judge by role, part of the keys of the tasks that use them."""
+
+    def table(
+        self, spec: TaskSpec, seats: Sequence[Seat], attempt: int = 0
+    ) -> tuple[dict[Seat, Player], Judge | None]:
+        """Who sits where, and who judges, at try number `attempt` (eval/retry.py)."""
+        players, judge = self.players(spec, seats), self.judge
+        if attempt:
+            players = {s: p if s in spec.seats else RetriedPlayer(p, attempt) for s, p in players.items()}
+            judge = RetriedJudge(judge, attempt) if judge is not None else None
+        return players, judge
 
     def players(self, spec: TaskSpec, seats: Sequence[Seat]) -> dict[Seat, Player]:
         others = [seat for seat in seats if seat not in spec.seats]
@@ -85,13 +101,21 @@ class Progress:
     unscored: int
     in_flight_limit: int
     eta_s: float | None
+    """Until the whole evaluation is done."""
     cost_usd: float
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the ended episodes that have a score; None before the first."""
+        ended = self.done + self.unscored
+        return self.done / ended if ended else None
 
     def line(self) -> str:
         mean = f"{self.mean:.3f} ± {self.half_width:.3f}" if self.mean is not None else "no score yet"
         eta = f", {self.eta_s:.0f} s left" if self.eta_s is not None else ""
         cost = f", ${self.cost_usd:.2f}" if self.cost_usd else ""
-        return f"{self.task}: {self.done}/{self.planned}, {mean}, {self.unscored} unscored{cost}{eta}"
+        share = f" ({self.coverage:.1%} of those ended)" if self.coverage is not None and self.coverage < 1 else ""
+        return f"{self.task}: {self.done}/{self.planned} scored{share}, {mean}, {self.unscored} unscored{cost}{eta}"
 
 
 async def run(
@@ -114,12 +138,34 @@ async def run(
     plan = make_plan(
         config, contestants.model, opponents=contestants.opponents, rows=rows, training_rows=training_rows
     )
+    return await run_plan(
+        plan,
+        contestants,
+        store,
+        name=name,
+        on_progress=on_progress,
+        should_stop=should_stop,
+        provenance=provenance,
+    )
+
+
+async def run_plan(
+    plan: EvalPlan,
+    contestants: Contestants,
+    store: Store,
+    *,
+    name: str = "",
+    on_progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    provenance: Mapping[str, str] | None = None,
+) -> Results:
+    """`run` for a plan that is made already."""
     started = time.monotonic()
     episodes = await play_plan(plan, contestants, store, on_progress=on_progress, should_stop=should_stop)
     results = aggregate(
         plan, episodes, name=name or contestants.model, wall_s=time.monotonic() - started, provenance=provenance
     )
-    results.require_coverage(config.min_coverage)
+    results.require_coverage(plan.config.min_coverage)
     return results
 
 
@@ -157,8 +203,9 @@ class _Runner:
         self.stopped = False
         self.started = time.monotonic()
         self.fresh = 0
-        self.reported = -math.inf
+        self.reported: dict[str, float] = {}
         self.todo = [(t, e) for t in plan.tasks for e in t.episodes if not self.has_score(t, e)]
+        self.owed = Counter(t.spec.name for t, _ in self.todo)
 
     def has_score(self, task: PlannedTask, planned: PlannedEpisode) -> bool:
         episode = self.episodes.get(planned.key)
@@ -190,18 +237,20 @@ class _Runner:
             self.episodes[planned.key] = episode
             self.store.put(planned, episode)
             self.fresh += 1
+            self.owed[task.spec.name] -= 1
             self._report(task)
 
     async def _play(self, task: PlannedTask, planned: PlannedEpisode) -> Episode:
         spec = task.spec
         env = spec.env(task.profile)
-        players = self.contestants.players(spec, env.seats)
+        before = self.store.attempts(planned) * self.plan.config.attempts
         for attempt in range(self.plan.config.attempts):
+            players, judge = self.contestants.table(spec, env.seats, before + attempt)
             episode = await play(
                 env,
                 planned.row,
                 players,
-                judge=self.contestants.judge,
+                judge=judge,
                 seed=planned.seed,
                 setting_seed=planned.setting_seed,
                 limits=spec.limits,
@@ -219,9 +268,11 @@ class _Runner:
 
     def _report(self, task: PlannedTask) -> None:
         now = time.monotonic()
-        if self.on_progress is None or (0 < self.fresh < len(self.todo) and now - self.reported < REPORT_EVERY_S):
+        last = self.reported.get(task.spec.name, -math.inf)
+        owed = self.owed[task.spec.name]
+        if self.on_progress is None or (0 < owed < len(task.episodes) and now - last < REPORT_EVERY_S):
             return
-        self.reported = now
+        self.reported[task.spec.name] = now
         found = [self.episodes[e.key] for e in task.episodes if e.key in self.episodes]
         outcomes = [(outcome_of(e, task.spec.seats), e.row.cluster) for e in found]
         scored = [(o.value, c) for o, c in outcomes if isinstance(o, Score)]

@@ -21,7 +21,7 @@ ALIGNX = ("demo", "pair", "ugc", "arbitrary", "history16")
 
 AXES: Mapping[str, tuple[str, ...]] = {
     "CONV": ("userllm", "mirrorbench", "humanual_chat", "sim_doc"),
-    "SS": ("sotopia_hard",),
+    "SS": ("sotopia",),
     "COG": ("fantom", "hitom", "paratomi", "social_r1"),
     "ROLE": (
         "coser", "lifechoices", "twinvoice", "behaviorchain", "sim_math", "mistakes", "humanual_email",

@@ -71,5 +71,8 @@ class LedgerStore:
         self._ledger.put_episode(ledger_key(planned, self._attempts[planned.key]), episode)
         self._attempts[planned.key] += 1
 
+    def attempts(self, planned: PlannedEpisode) -> int:
+        return self._attempts[planned.key]
+
     def flush(self) -> None:
         self._ledger.flush()

@@ -1,46 +1,69 @@
-"""Named lists of tasks. A suite that names a task this version does not have is refused, not shortened."""
+"""Named lists of tasks. What this version or this person's data lacks of a suite is told, never left out.
+
+`soul` follows from the axes of the SOUL-Index, `quick` from the registry: what needs neither data nor a judge.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from common.errors import UsageError
 from envs import registry
 from envs.registry import TaskSpec
-from eval.soul_index import ALIGNX, HUMANUAL
+from eval.soul_index import ALIGNX, AXES
 
-SUITES: Mapping[str, tuple[str, ...]] = {
-    # Every file of the published SOUL evaluation.
-    "soul": (
-        "sotopia_hard", "coser", "lifechoices", "userllm", "mirrorbench", "fantom", "hitom", "paratomi", "mistakes",
-        "twinvoice", "social_r1", "behaviorchain", "sim_math", "sim_doc",
-        *(f"humanual_{part}" for part in HUMANUAL),
-        *(f"alignx_{part}" for part in ALIGNX),
-        "socsci210", "humanllm",
-    ),
-    # The ten tasks of the Ditto paper.
-    "soul-core": (
-        "hitom", "lifechoices", "twinvoice", "paratomi", "sotopia_hard", "mirrorbench", "fantom", "coser", "userllm",
-        "mistakes",
-    ),
-    # What needs neither data nor a judge: generated rows, scored by rule.
-    "quick": ("hitom",),
-}  # fmt: skip
+SOUL_TASKS: tuple[str, ...] = tuple(
+    name
+    for tasks in AXES.values()
+    for task in tasks
+    for name in ([f"alignx_{part}" for part in ALIGNX] if task == "alignx" else [task])
+)
+"""The 27 files of the published SOUL evaluation."""
+
+SOUL_CORE: tuple[str, ...] = (
+    "hitom", "lifechoices", "twinvoice", "paratomi", "sotopia", "mirrorbench", "fantom", "coser", "userllm",
+    "mistakes",
+)  # fmt: skip
+"""The ten tasks of the Ditto paper."""
+
+SUITES = ("soul", "soul-core", "quick")
 
 
-def resolve(suite: str) -> list[TaskSpec]:
-    """The tasks of a suite, or of a comma-separated list. Raises UsageError naming everything that is unknown."""
-    names = SUITES.get(suite) or tuple(part.strip() for part in suite.split(",") if part.strip())
-    if not names:
+@dataclass(frozen=True)
+class Suite:
+    """What a suite resolves to. `absent`: names that this version has no task for, with the reason."""
+
+    specs: tuple[TaskSpec, ...]
+    absent: Mapping[str, str]
+
+
+def resolve(suite: str) -> Suite:
+    """The tasks of a suite, or of a comma-separated list. Raises UsageError for names in a list that are unknown."""
+    if suite == "quick":
+        return Suite(tuple(spec for spec in _registered(SOUL_TASKS) if _plays_at_once(spec)), {})
+    names = {"soul": SOUL_TASKS, "soul-core": SOUL_CORE}.get(suite)
+    if names is not None:
+        absent = {name: "this version has no such task" for name in names if name not in registry.names()}
+        return Suite(tuple(_registered(names)), absent)
+    listed = tuple(part.strip() for part in suite.split(",") if part.strip())
+    if not listed:
         raise UsageError("no task to evaluate", where=f"suite {suite!r}", fix=f"one of {', '.join(SUITES)}")
-    known = set(registry.names())
-    missing = [name for name in names if ":" not in name and name not in known]
-    if missing and suite in SUITES:
-        raise UsageError(
-            f"this version has no task {', '.join(missing)}",
-            where=f"suite {suite!r}",
-            fix=f"evaluate those that exist: --suite {','.join(n for n in names if n in known)}",
-        )
-    if len(set(names)) != len(names):
+    if len(set(listed)) != len(listed):
         raise UsageError("a task is named twice", where=f"suite {suite!r}", fix="name each task once")
-    return [registry.get(name) for name in names]
+    return Suite(tuple(registry.get(name) for name in listed), {})
+
+
+def _registered(names: tuple[str, ...]) -> list[TaskSpec]:
+    known = set(registry.names())
+    return [registry.get(name) for name in names if name in known]
+
+
+def _plays_at_once(spec: TaskSpec) -> bool:
+    """Rows of its own, one kind of seat, scored by rule."""
+    if spec.judges or set(spec.env("strict").seats) - set(spec.seats):
+        return False
+    try:
+        return any(True for _ in spec.rows("test", 1, 0))
+    except UsageError:
+        return False

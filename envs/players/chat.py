@@ -22,6 +22,8 @@ class ChatPlayer:
     client: Client
     role: Literal["partner", "policy"] = "partner"
     temperature: float | None = None
+    max_tokens: int | None = None
+    """Per turn, further bounded by the episode's limits; None: the limits alone."""
     token_exact: bool = False
 
     def join(self, seat: Seat, *, learnable: bool, limits: Limits, episode_id: str) -> ChatSession:
@@ -36,7 +38,8 @@ class ChatSession:
 
     async def act(self, ask: Ask) -> Said:
         player = self._player
-        question = Question(player.role, ask.view, self._limits.max_tokens, ask.seed, player.temperature)
+        most = min(player.max_tokens or self._limits.max_tokens, self._limits.max_tokens)
+        question = Question(player.role, ask.view, most, ask.seed, player.temperature)
         answer = await player.client.ask(question)
         reason = FailureReason.PARTNER_FAILED if player.role == "partner" else FailureReason.ENGINE_FAILED
         if not isinstance(answer, Answered):

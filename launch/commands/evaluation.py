@@ -1,64 +1,145 @@
-"""`osim eval run / compare / rescore / report`."""
+"""`osim eval run / compare / rescore / likeness / report / export`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from launch.commands.options import Out, Overrides, Recipe, example
+from launch.commands.options import Out, Overrides, example
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
-app.add_typer(group, name="eval", help="The SOUL suite: run, compare, rescore, report.")
+app.add_typer(group, name="eval", help="The SOUL suite: run, compare, rescore, likeness, report, export.")
 Runs = Annotated[list[Path], typer.Argument(help="Run folders of osim eval run.", show_default=False)]
+Run = Annotated[Path, typer.Argument(help="Run folder of osim eval run.", show_default=False)]
+Recipe = Annotated[
+    Path | None, typer.Option("--recipe", "-r", help="YAML recipe (closed schema).", show_default=False)
+]
+Engine = Literal["auto", "sglang", "vllm", "embedded"]
+REF = "a Hugging Face or run folder, or api:MODEL[@URL]"
 
 
 @group.command(
     **example(
-        "osim eval run --recipe launch/recipes/quickstart/eval.yaml --out runs/eval \\",
-        "    model.path=runs/quickstart/midtrain/hf limit=100",
+        "osim eval run --suite quick --model runs/quickstart/midtrain/hf --out runs/eval limit=100",
+        "osim eval run --suite hitom --model api:MODEL@http://127.0.0.1:8000/v1 --dry-run limit=20",
     )
 )
-def run(recipe: Recipe, out: Out = Path("runs/eval"), overrides: Overrides = None) -> None:
+def run(
+    suite: Annotated[
+        str | None, typer.Option("--suite", "-s", help="soul, soul-core, quick, or TASK,…", show_default=False)
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help=f"{REF}.", show_default=False)] = None,
+    recipe: Recipe = None,
+    judge: Annotated[str | None, typer.Option(help="api:MODEL[@URL] of the judge.", show_default=False)] = None,
+    partner: Annotated[str | None, typer.Option(help="api:MODEL[@URL] of partners.", show_default=False)] = None,
+    engine: Annotated[
+        Engine | None,
+        typer.Option(help="What serves local weights; auto: SGLang where it is built.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask everybody once, tell calls, tokens, price, time; then stop.")
+    ] = False,
+    out: Out = Path("runs/eval"),
+    overrides: Overrides = None,
+) -> None:
     """Evaluate a model: results with coverage and 95 % intervals. Run again, it plays only what has no score.
 
-    The model is a Hugging Face folder; API models cannot be evaluated yet.
+    A dry run comes first. An API model needs no torch: its key is read from OPENAI_API_KEY, or from the variable that
+    model.endpoint.api_key_variable names.
     """
     from common.config import load
+    from eval.progress import board
     from eval.results import text_table
     from launch.evaluation import EvalRunConfig, evaluate
-    from launch.progress import show
+    from launch.evaluation import dry_run as check
 
-    config = load(EvalRunConfig, recipe, overrides or ())
-    with show("evaluating") as update:
-        results = evaluate(config, out.absolute(), lambda p: update(p.done, p.planned, p.line()))
+    chosen = _options(suite, model, judge, partner, engine, recipe)
+    config = load(EvalRunConfig, recipe, [*chosen, *(overrides or ())])
+    if dry_run:
+        check(config, out.absolute(), typer.echo)
+        return
+    with board() as update:
+        results = evaluate(config, out.absolute(), update, say=typer.echo)
     typer.echo(text_table(results))
+    typer.echo(f"\nread it: osim view {out}   compare it: osim eval compare {out} OTHER")
+
+
+def _options(
+    suite: str | None,
+    model: str | None,
+    judge: str | None,
+    partner: str | None,
+    engine: Engine | None,
+    recipe: Path | None,
+) -> list[str]:
+    """The options as overrides, before the person's own."""
+    from launch.evaluation.config import parse_endpoint, parse_model
+
+    out = [f"suite={suite}"] if suite else []
+    if model is not None:
+        found = parse_model(model)
+        out += [f"model.{name}={json.dumps(found.get(name))}" for name in ("path", "endpoint")]
+    for role, ref in (("judge", judge), ("partner", partner)):
+        if ref is not None:
+            out.append(f"client.{role}={json.dumps(parse_endpoint(ref))}")
+    if engine == "vllm":
+        out.append("model.vllm={}")
+    elif engine is not None or recipe is None:
+        out.append(f"model.engine.kind={engine or 'auto'}")
+    return out
 
 
 @group.command(**example("osim eval compare runs/quickstart/eval-before runs/quickstart/eval-midtrained"))
-def compare(runs: Runs) -> None:
+def compare(
+    runs: Runs,
+    flips: Annotated[int, typer.Option(help="Rows that changed sides, listed per task.", min=0)] = 5,
+) -> None:
     """Paired differences of the later runs from the first, on the questions that both answered."""
     from eval.compare import compare_all
     from eval.results import Results
 
     for one in compare_all([Results.load(path) for path in runs]):
         typer.echo(f"{one.before} → {one.after}")
-        typer.echo(one.summary())
+        typer.echo(one.summary(flips=flips))
 
 
-@group.command(**example("osim eval rescore runs/quickstart/eval-midtrained --profile soul --out runs/rescored"))
+@group.command(
+    **example(
+        "osim eval rescore runs/quickstart/eval-midtrained --profile soul --out runs/rescored",
+        "osim eval rescore RUN --judge api:OTHER-JUDGE --out runs/unseen-judge",
+    )
+)
 def rescore(
-    run: Annotated[Path, typer.Argument(help="Run folder of osim eval run.", show_default=False)],
-    profile: Annotated[str, typer.Option(help="Scorer profile: strict, soul or author.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results.json.", show_default=False)],
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder for the new scores.", show_default=False)],
+    profile: Annotated[
+        str | None, typer.Option(help="Scorer profile: strict, soul or author.", show_default=False)
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="api:MODEL[@URL] of another judge; without it recorded replies answer.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Score recorded episodes under another profile, without asking the model again."""
+    """Score recorded episodes under another profile or by another judge, without asking the model again."""
+    from common.errors import UsageError
+    from envs.client.config import Endpoint
     from eval.results import text_table
     from launch.evaluation import rescore_run
+    from launch.evaluation.config import parse_endpoint
 
-    typer.echo(text_table(rescore_run(run, profile, out)))
+    if profile is None and judge is None:
+        raise UsageError("nothing would change", fix="give --profile, --judge, or both")
+    endpoint = Endpoint(**parse_endpoint(judge)) if judge else None
+    rescored = rescore_run(run, profile, out.absolute(), judge=endpoint)
+    typer.echo(text_table(rescored.results))
+    for one in rescored.agreement:
+        typer.echo(f"new judge against recorded judge: {one.line()}")
 
 
 @group.command(**example("osim eval report runs/quickstart/eval-midtrained --output report.html"))

@@ -82,6 +82,9 @@ class MemoryStore:
         self.kept[planned.key] = episode
         self.puts.append(planned.key)
 
+    def attempts(self, planned) -> int:  # type: ignore[no-untyped-def]
+        return self.puts.count(planned.key)
+
     def flush(self) -> None:
         return None
 

@@ -221,22 +221,43 @@ def test_progress_tells_mean_coverage_and_time_left() -> None:
 def test_unknown_tasks_and_unfinished_suites_are_refused_by_name() -> None:
     with pytest.raises(UsageError, match="hitom"):
         make_plan(EvalConfig(suite="hitomm"), "m")
-    with pytest.raises(UsageError, match="this version has no task"):
+    with pytest.raises(UsageError, match=r"(?s)cannot be evaluated.*twinvoice: .*fix: give their files"):
         make_plan(EvalConfig(suite="soul"), "m")
+    with pytest.raises(UsageError, match="soul-corr"):
+        make_plan(EvalConfig(suite="soul-corr"), "m")
+
+
+def test_tasks_without_rows_are_skipped_only_when_told_so_and_then_named() -> None:
+    config = EvalConfig(suite="soul", limit=5, missing="skip", baseline_rows=0)
+    plan = make_plan(config, "m")
+    played = {t.spec.name for t in plan.tasks}
+    assert "hitom" in played and played.isdisjoint(plan.absent) and len(played) + len(plan.absent) == 27
+    results = aggregate(plan, {}, name="x")
+    assert results.absent == plan.absent and "Not evaluated: fantom" in text_table(results)
+
+
+def test_files_of_a_data_folder_are_found_by_task_name(tmp_path: Path) -> None:
+    row = {"language": "en", "question": "Where?", "options": ["in", "out"], "correct_letter": "A", "story": "S."}
+    (tmp_path / "tombench_val.jsonl").write_text(json.dumps(row))
+    plan = make_plan(EvalConfig(suite="tombench", data=tmp_path), "m")
+    assert len(plan.episodes) == 1
+    with pytest.raises(UsageError, match="no such folder"):
+        make_plan(EvalConfig(suite="tombench", data=tmp_path / "gone"), "m")
 
 
 def test_rescoring_generates_nothing_and_keeps_the_words() -> None:
     plan = make_plan(CONFIG, "m")
     spec = plan.tasks[0].spec
-    if "soul" not in spec.profiles:
-        pytest.skip("hitom has no soul profile")
+    assert "soul" in spec.profiles
     episodes = asyncio.run(play_plan(plan, contestants(0.5, "m"), MemoryStore()))
-    results, rescored = asyncio.run(rescore(plan, episodes, "soul", name="soul"))
+    new = make_plan(CONFIG.model_copy(update={"profile": "soul"}), "m")
+    results, rescored = asyncio.run(rescore(plan, episodes, new, name="soul"))
     assert results.task("hitom").profile == "soul" and results.task("hitom").scored == 20
-    for key, episode in episodes.items():
-        assert replace(rescored[key], outcomes={}, scorer="") == replace(episode, outcomes={}, scorer="")
-    with pytest.raises(UsageError, match="no scorer profile"):
-        asyncio.run(rescore(plan, episodes, "nonsense", name="x"))
+    assert {e.key for e in new.episodes} == set(rescored) and set(rescored).isdisjoint(episodes)
+    old_of = {(e.content, e.epoch): episodes[e.key] for e in plan.episodes}
+    for planned in new.episodes:
+        old = old_of[planned.content, planned.epoch]
+        assert replace(rescored[planned.key], outcomes={}, scorer="") == replace(old, outcomes={}, scorer="")
 
 
 def test_results_survive_saving_and_other_schemas_are_refused(tmp_path: Path) -> None:

@@ -6,23 +6,23 @@ import pytest
 
 from eval.soul_index import AXES, axis_of, family, soul_index
 from eval.stats import JointBootstrap
-from eval.suites import SUITES
+from eval.suites import SOUL_CORE, SOUL_TASKS
 from tests.eval.samples import make_task
 
 BOOTSTRAP = JointBootstrap(0, draws=400)
 
 
 def test_suite_has_27_files_which_are_23_tasks_on_5_axes() -> None:
-    assert len(SUITES["soul"]) == 27
-    assert {family(t) for t in SUITES["soul"]} == {t for tasks in AXES.values() for t in tasks}
+    assert len(SOUL_TASKS) == 27
+    assert {family(t) for t in SOUL_TASKS} == {t for tasks in AXES.values() for t in tasks}
     assert sum(len(tasks) for tasks in AXES.values()) == 23 and len(AXES) == 5
-    assert all(axis_of(t) for t in SUITES["soul"]) and len(SUITES["soul-core"]) == 10
+    assert all(axis_of(t) for t in SOUL_TASKS) and len(SOUL_CORE) == 10 and set(SOUL_CORE) < set(SOUL_TASKS)
 
 
 def test_index_is_the_mean_over_axes_and_micro_the_mean_over_rows() -> None:
     index = soul_index(
         [
-            make_task([1.0] * 10, task="sotopia_hard"),
+            make_task([1.0] * 10, task="sotopia"),
             make_task([0.0] * 30, task="hitom"),
             make_task([1.0, 0.0] * 15, task="fantom"),
         ],
@@ -51,5 +51,5 @@ def test_lower_is_better_is_reversed_and_tasks_outside_soul_are_left_out() -> No
 
 
 def test_full_suite_is_complete() -> None:
-    index = soul_index([make_task([0.5, 0.7, 0.6], task=t) for t in SUITES["soul"]], BOOTSTRAP)
+    index = soul_index([make_task([0.5, 0.7, 0.6], task=t) for t in SOUL_TASKS], BOOTSTRAP)
     assert index is not None and index.complete and index.estimate.value == pytest.approx(0.6)
