@@ -23,6 +23,7 @@ from common.errors import UsageError
 from common.files import hash_json
 from common.seeds import derive_rng, derive_seed
 from envs.boundary import Bug, contain
+from envs.deadline import Deadlines
 from envs.engine import EngineError
 from envs.env import Done, Env, FormatError, JudgeAsk, JudgePanel
 from envs.judges.base import Judge, JudgeFailed, Verdict
@@ -80,6 +81,7 @@ class _Table:
     feedback_text: Mapping[Seat, str]
     state: Any = None
     turn: int = 0
+    acting: tuple[Seat, ...] = ()
     stop: Stop = Stop.FINISHED
     says: list[Say] = field(default_factory=list)
     calls: list[JudgeCall] = field(default_factory=list)
@@ -121,14 +123,16 @@ async def play(
     }
     table = _Table(sessions, dict(feedback_text or {}))
 
+    deadlines = Deadlines(limits.episode_timeout_s)
+
     async def run() -> dict[Seat, Outcome]:
-        await _drive(env, row, table, limits, seed, setting_seed)
+        await _drive(env, row, table, limits, deadlines, seed, setting_seed)
         outcomes = await _score(env, table, judge, seed)
         if want_feedback:
             await _ask_feedback(env, table, judge, learnable, seed)
         return outcomes
 
-    result = await _within(run(), limits.episode_timeout_s)
+    result = await _within(run(), deadlines, table, limits)
     if isinstance(result, Unscored):
         table.stop = Stop.FAILED
         result = dict.fromkeys(env.seats, result)
@@ -151,14 +155,19 @@ async def play(
     )
 
 
-async def _within(run: Coroutine[Any, Any, dict[Seat, Outcome]], timeout_s: float) -> dict[Seat, Outcome] | Unscored:
+async def _within(
+    run: Coroutine[Any, Any, dict[Seat, Outcome]], deadlines: Deadlines, table: _Table, limits: Limits
+) -> dict[Seat, Outcome] | Unscored:
     """The outcomes, or why there are none."""
-    deadline = asyncio.timeout(timeout_s)
     try:
-        async with deadline:
+        async with deadlines:
             result = await contain(_foreseen(run))
     except TimeoutError:
-        return Unscored(FailureReason.TIMEOUT, f"the episode took longer than {timeout_s} s")
+        if deadlines.part_expired:
+            late = f"turn {table.turn} ({', '.join(table.acting)}) took longer than {limits.turn_timeout_s} s"
+        else:
+            late = f"the episode took longer than {limits.episode_timeout_s} s"
+        return Unscored(FailureReason.TIMEOUT, late)
     return Unscored(FailureReason.BUG, result.detail) if isinstance(result, Bug) else result
 
 
@@ -170,15 +179,11 @@ async def _foreseen(run: Coroutine[Any, Any, dict[Seat, Outcome]]) -> dict[Seat,
         return Unscored(FailureReason.ENGINE_FAILED, str(e))
     except PlayerFailed as e:
         return Unscored(e.reason, str(e))
-    except _TurnTimeout as e:
-        return Unscored(FailureReason.TIMEOUT, str(e))
 
 
-class _TurnTimeout(Exception):
-    """A seat took too long."""
-
-
-async def _drive(env: Env[Any], row: Row, table: _Table, limits: Limits, seed: int, setting_seed: int) -> None:
+async def _drive(
+    env: Env[Any], row: Row, table: _Table, limits: Limits, deadlines: Deadlines, seed: int, setting_seed: int
+) -> None:
     """Turns until the environment is done, a limit is reached, or an action cannot be parsed."""
     table.state = env.start(row, derive_rng(setting_seed, "setting", row.prompt_id))
     while not isinstance(seats := env.turn(table.state), Done):
@@ -187,15 +192,19 @@ async def _drive(env: Env[Any], row: Row, table: _Table, limits: Limits, seed: i
             break
         if not seats:
             raise ValueError("the environment says that nobody acts and that it is not done")
+        table.acting = tuple(seats)
         asks = [_ask(env, table, seat, seed) for seat in seats]
+        deadlines.begin_part(limits.turn_timeout_s)
         try:
-            said = await _act(table, seats, asks, limits.turn_timeout_s)
+            said = await _act(table, seats, asks)
         except ContextFull:
             table.stop = Stop.TOKEN_LIMIT
             break
         except PlayerFailed as e:
             table.calls += e.calls
             raise
+        finally:
+            deadlines.end_part()
         for seat, one in zip(seats, said, strict=True):
             text = well_formed(one.text)
             table.says.append(Say(seat, text))
@@ -214,6 +223,8 @@ async def _drive(env: Env[Any], row: Row, table: _Table, limits: Limits, seed: i
 
 def well_formed(text: str) -> str:
     """`text` with U+FFFD for half characters (lone surrogates), which a terminal may give and UTF-8 cannot hold."""
+    if text.isascii():
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -241,18 +252,11 @@ def extend_view(env: Env[Any], state: Any, seat: Seat, views: dict[Seat, tuple[M
     return view
 
 
-async def _act(table: _Table, seats: Sequence[Seat], asks: Sequence[Ask], timeout_s: float) -> list[Said]:
+async def _act(table: _Table, seats: Sequence[Seat], asks: Sequence[Ask]) -> list[Said]:
     """All seats of this round, at once."""
-    deadline = asyncio.timeout(timeout_s)
-    try:
-        async with deadline:
-            if len(seats) == 1:
-                return [await table.sessions[seats[0]].act(asks[0])]
-            return await _together([table.sessions[seat].act(ask) for seat, ask in zip(seats, asks, strict=True)])
-    except TimeoutError:
-        if not deadline.expired():
-            raise
-        raise _TurnTimeout(f"turn {table.turn} ({', '.join(seats)}) took longer than {timeout_s} s") from None
+    if len(seats) == 1:
+        return [await table.sessions[seats[0]].act(asks[0])]
+    return await _together([table.sessions[seat].act(ask) for seat, ask in zip(seats, asks, strict=True)])
 
 
 async def _together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

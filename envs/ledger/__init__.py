@@ -3,6 +3,7 @@
 schema.py  tables, keys, opening a database
 codec.py   episodes as bytes and back, exactly
 write.py   Ledger: the one writer (a thread that commits in groups)
+tables.py  what the writer does to the tables
 read.py    LedgerReader: what resume, viewer, cost and replay ask
 export.py  Parquet files for other tools
 """

@@ -7,7 +7,7 @@ which floats round-trip. `decode_episode(encode_episode(e)) == e` for every epis
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import chain
 from typing import Any
 
@@ -34,6 +34,7 @@ from envs.types import (
 
 ID_DTYPE, LOGPROB_DTYPE = np.dtype("<i4"), np.dtype("<f8")
 HEADER_LENGTH_BYTES = 4
+SCORE_FIELDS = tuple(f.name for f in fields(Score))
 
 
 def encode_trace(trace: SeatTrace) -> bytes:
@@ -74,7 +75,8 @@ def decode_trace(data: bytes) -> SeatTrace:
 def encode_outcome(outcome: Outcome) -> dict[str, Any]:
     """As JSON values."""
     if isinstance(outcome, Score):
-        return {"score": asdict(outcome)}
+        score = {name: getattr(outcome, name) for name in SCORE_FIELDS}
+        return {"score": {**score, "parts": dict(outcome.parts)}}
     return {"unscored": {"reason": outcome.reason.value, "detail": outcome.detail}}
 
 

@@ -94,10 +94,6 @@ def blob_hash(data: bytes) -> bytes:
     return xxhash.xxh3_128_digest(data)
 
 
-def compress(data: bytes) -> bytes:
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
-
-
 def expand(name: bytes, data: bytes) -> bytes:
     """The blob's content, checked against its name. Raises DataError."""
     try:

@@ -9,34 +9,22 @@ from __future__ import annotations
 
 import fcntl
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-import orjson
-
 from common.errors import DataError, UsageError
 from envs.boundary import failure_of
-from envs.ledger.codec import encode_outcome, encode_row, encode_story, encode_trace
 from envs.ledger.read import LedgerReader
-from envs.ledger.schema import (
-    LEDGER_FILE,
-    Consumed,
-    EpisodeKey,
-    blob_hash,
-    compress,
-    connect,
-    sqlite_errors,
-)
-from envs.types import Episode, JudgeCall, Outcome, Score, SeatTrace
+from envs.ledger.schema import LEDGER_FILE, Consumed, EpisodeKey, connect, sqlite_errors
+from envs.ledger.tables import Tables
+from envs.types import Episode, JudgeCall
 
 GROUP = 256
 """At most so many puts per transaction."""
 
-Job = Callable[[sqlite3.Connection], None]
+Job = Callable[[Tables], None]
 
 
 class Ledger(LedgerReader):
@@ -49,6 +37,7 @@ class Ledger(LedgerReader):
         try:
             self._writing = connect(path, read_only=False)
             super().__init__(folder)
+            self._tables = Tables(self._writing)
         except BaseException:
             self._lock.close()
             raise
@@ -59,23 +48,23 @@ class Ledger(LedgerReader):
 
     def put_episode(self, key: EpisodeKey, episode: Episode) -> None:
         """Record an episode."""
-        self._put(lambda db: _insert_episode(db, key, episode))
+        self._put(lambda tables: tables.add_episode(key, episode))
 
     def put_consumed(self, uses: Iterable[Consumed]) -> None:
         """Record which step trained on what; the episodes must have been put before."""
         batch = tuple(uses)
-        self._put(lambda db: _insert_consumed(db, batch))
+        self._put(lambda tables: tables.add_consumed(batch))
 
     def put_call(self, call: JudgeCall) -> None:
         """Record an API call that belongs to no episode."""
-        self._put(lambda db: _insert_call(db, None, call))
+        self._put(lambda tables: tables.add_call(None, call))
 
     def rewind(self, step: int) -> None:
         """Forget training uses by steps after `step`: a run that resumes from that step's checkpoint makes them anew.
 
         Episodes stay: they are what the resumed run need not sample again.
         """
-        self._put(lambda db: _ignore(db.execute("DELETE FROM consumed WHERE step>?", (step,))))
+        self._put(lambda tables: tables.rewind(step))
         self.flush()
 
     def flush(self, timeout_s: float = 120.0) -> None:
@@ -132,7 +121,7 @@ class Ledger(LedgerReader):
             with sqlite_errors(self.path):
                 self._writing.execute("BEGIN IMMEDIATE")
                 for job in jobs:
-                    job(self._writing)
+                    job(self._tables)
                 self._writing.execute("COMMIT")
 
         # Any failure: of a dead writer waiters would learn at their deadline only, and `close` never.
@@ -153,97 +142,3 @@ def _take_lock(path: Path) -> TextIO:
             fix="wait for it, stop it, or use another folder",
         ) from None
     return lock
-
-
-def _ignore(_: object) -> None:
-    return None
-
-
-def _insert_blob(db: sqlite3.Connection, data: bytes) -> bytes:
-    name = blob_hash(data)
-    if not db.execute("SELECT 1 FROM blobs WHERE hash=?", (name,)).fetchone():
-        db.execute("INSERT INTO blobs VALUES (?, ?)", (name, compress(data)))
-    return name
-
-
-def _insert_episode(db: sqlite3.Connection, key: EpisodeKey, episode: Episode) -> None:
-    traces = {seat: encode_trace(trace) for seat, trace in episode.traces.items()}
-    outcomes = {seat: orjson.dumps(encode_outcome(o)).decode() for seat, o in episode.outcomes.items()}
-    digest = blob_hash(orjson.dumps([episode.seed, *outcomes.values()]) + b"".join(traces.values()))
-    old = db.execute(
-        "SELECT digest FROM episodes WHERE phase=? AND step=? AND prompt_id=? AND sample=?",
-        (key.phase, key.step, key.prompt_id, key.sample),
-    ).fetchone()
-    if old is not None:
-        if old[0] != digest:
-            raise DataError(
-                f"another episode is recorded as {key}",
-                where="ledger",
-                fix="read recorded episodes with episodes() before playing, and do not play them again",
-            )
-        return
-    ident = db.execute(
-        "INSERT INTO episodes (phase, step, prompt_id, sample, task, seed, scorer, stop, turns, wall_s, row, story, "
-        "digest) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        (
-            *(key.phase, key.step, key.prompt_id, key.sample),
-            *(episode.row.task, episode.seed, episode.scorer, episode.stop.value, episode.turns, episode.wall_s),
-            _insert_blob(db, encode_row(episode.row)),
-            _insert_blob(db, encode_story(episode)),
-            digest,
-        ),
-    ).lastrowid
-    for position, (seat, trace) in enumerate(episode.traces.items()):
-        values = _seat_columns(trace, episode.outcomes.get(seat))
-        row = (ident, position, seat, *values[:4], outcomes.get(seat), *values[4:], _insert_blob(db, traces[seat]))
-        db.execute(f"INSERT INTO seats VALUES ({','.join('?' * len(row))})", row)
-    for call in episode.judge_calls:
-        _insert_call(db, ident, call)
-
-
-def _seat_columns(trace: SeatTrace, outcome: Outcome | None) -> tuple[Any, ...]:
-    """learnable, score, format_error, unscored, prompt_tokens, sampled_tokens, min_version, max_version."""
-    versions = [s.version for s in trace.segments if s.version is not None]
-    score = outcome if isinstance(outcome, Score) else None
-    failure = None if outcome is None or isinstance(outcome, Score) else outcome.reason.value
-    return (
-        *(trace.learnable, score and score.value, score and score.format_error, failure),
-        *(sum(len(s.ids) for s in trace.segments) - trace.sampled, trace.sampled),
-        *(min(versions, default=None), max(versions, default=None)),
-    )
-
-
-def _insert_call(db: sqlite3.Connection, episode: int | None, call: JudgeCall) -> None:
-    db.execute(
-        "INSERT INTO calls (episode, role, model, request, reply, error, cost_usd, wall_s, prompt_tokens, "
-        "completion_tokens, cached) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-        (
-            *(episode, call.role, call.model, _insert_blob(db, orjson.dumps(call.request)), call.reply, call.error),
-            *(call.cost_usd, call.wall_s, call.prompt_tokens, call.completion_tokens, call.cached),
-        ),
-    )
-
-
-def _insert_consumed(db: sqlite3.Connection, uses: Iterable[Consumed]) -> None:
-    for use in uses:
-        found = db.execute(
-            "SELECT id FROM episodes WHERE phase=? AND step=? AND prompt_id=? AND sample=?",
-            (use.key.phase, use.key.step, use.key.prompt_id, use.key.sample),
-        ).fetchone()
-        if found is None:
-            raise DataError(f"no episode {use.key} to consume", where="ledger", fix="put the episode first")
-        weights = None if use.weights is None else _insert_blob(db, np.asarray(use.weights, "<f8").tobytes())
-        row = (use.step, found[0], use.seat, use.context, use.component, use.advantage, weights)
-        old = db.execute(
-            "SELECT step, episode, seat, context, component, advantage, weights FROM consumed "
-            "WHERE step=? AND episode=? AND seat=? AND context=? AND component=?",
-            row[:5],
-        ).fetchone()
-        if old is None:
-            db.execute("INSERT INTO consumed VALUES (?,?,?,?,?,?,?)", row)
-        elif old != row:
-            raise DataError(
-                f"step {use.step} already consumed {use.key} with another advantage or weights",
-                where="ledger",
-                fix="call rewind(step of the checkpoint) when resuming",
-            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -96,20 +96,19 @@ class Dialogue:
     def view(self, state: Talk, seat: Seat) -> Sequence[Message]:
         other = "b" if seat == "a" else "a"
         opening = f"You are {seat}. Number {state.secret}." if seat == "a" else f"You are {seat}."
-        view = [Message("system", opening), Message("user", "Begin.")]
-        for pair in range(0, len(state.said), 2):
-            both = state.said[pair : pair + 2]
-            own_first = sorted(both, key=lambda said: said[0] != seat) if self.simultaneous else both
-            for who, text in own_first:
-                view.append(
-                    Message("assistant" if who == seat else "user", text if who == seat else f"{other}: {text}")
-                )
-        return view
+        said = state.said
+        if self.simultaneous and seat == "b":
+            # Of what was said at once, a seat reads its own words first.
+            said = tuple(said[i ^ 1] if i ^ 1 < len(said) else said[i] for i in range(len(said)))
+        heard = [
+            Message("assistant", text) if who == seat else Message("user", f"{other}: {text}") for who, text in said
+        ]
+        return [Message("system", opening), Message("user", "Begin."), *heard]
 
     def hear(self, state: Talk, seat: Seat, text: str) -> Talk | FormatError:
         if self.forbidden in text:
             return FormatError(f"{self.forbidden!r} is not allowed")
-        return replace(state, said=(*state.said, (seat, text)))
+        return Talk((*state.said, (seat, text)), state.secret)
 
     def score(self, state: Talk) -> Mapping[Seat, Outcome | JudgeAsk]:
         outcomes: dict[Seat, Outcome | JudgeAsk] = {}
