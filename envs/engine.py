@@ -33,7 +33,7 @@ class Sampling:
     json_schema: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VersionSpan:
     """Output tokens [start, end) were drawn from weights `version`."""
 
@@ -42,7 +42,7 @@ class VersionSpan:
     end: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One completion. `ids` includes the stop token when finish == "stop"."""
 

@@ -22,7 +22,7 @@ Seat = str
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Message:
     """One chat message. The simulated human speaks as `assistant` in its own view (DESIGN 4)."""
 
@@ -51,7 +51,7 @@ class Row:
         return hash_json({"task": self.task, "id": self.id, "data": self.data})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Say:
     """What a seat said. `to` None means everybody."""
 
@@ -60,7 +60,7 @@ class Say:
     to: frozenset[Seat] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A run of token ids in one seat's context: given to it, or sampled by it (then `trainable`).
 
@@ -76,7 +76,7 @@ class Segment:
     version: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SeatTrace:
     """Append-only token history of one seat. The first segment is its first prompt."""
 
@@ -120,7 +120,7 @@ class FailureReason(StrEnum):
     BUG = "bug"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """A real score in [0, 1] (parts in their own units). An unparsable policy output is a Score with format_error."""
 
@@ -134,7 +134,7 @@ class Score:
             raise ValueError(f"a score is a number in [0, 1] with finite parts: {self.value}, {dict(self.parts)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unscored:
     """No score exists. It leaves its group and every mean; it is counted."""
 
@@ -145,7 +145,7 @@ class Unscored:
 Outcome = Score | Unscored
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JudgeCall:
     """One request to a judge, critic or partner, as recorded in the ledger."""
 
@@ -162,7 +162,7 @@ class JudgeCall:
     """Answered from the cache: no network call, no cost."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A detector's finding on one turn."""
 
@@ -172,7 +172,7 @@ class Finding:
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Feedback:
     """Verbal feedback on a played episode for one seat.
 

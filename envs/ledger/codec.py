@@ -48,9 +48,12 @@ def encode_trace(trace: SeatTrace) -> bytes:
             "segments": [[len(s.ids), s.trainable, s.turn, s.version] for s in trace.segments],
         }
     )
+    data = len(header).to_bytes(HEADER_LENGTH_BYTES, "little") + header
+    if not trace.segments and not plain:
+        return data
     ids = np.fromiter(chain(plain or (), chain.from_iterable(s.ids for s in trace.segments)), ID_DTYPE)
     logprobs = np.fromiter(chain.from_iterable(s.logprobs or () for s in trace.segments), LOGPROB_DTYPE)
-    return len(header).to_bytes(HEADER_LENGTH_BYTES, "little") + header + ids.tobytes() + logprobs.tobytes()
+    return data + ids.tobytes() + logprobs.tobytes()
 
 
 def decode_trace(data: bytes) -> SeatTrace:

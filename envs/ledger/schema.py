@@ -21,7 +21,7 @@ from envs.types import Episode, Seat
 LEDGER_FILE = "ledger.sqlite"
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
-ZSTD_LEVEL = 3
+ZSTD_LEVEL = 1
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -28,7 +28,7 @@ class ContextFull(Exception):
     """The seat's next prompt leaves no room to answer: the episode ends at the token limit and is scored as it is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ask:
     """One request to speak.
 
@@ -44,7 +44,7 @@ class Ask:
     plain: tuple[Message, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Said:
     """What a seat said. `calls` are API calls to be recorded."""
 

@@ -67,7 +67,7 @@ class SeededEngine:
         return tuple(-1.0 for _ in ids[start:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Talk:
     """State of `Dialogue`."""
 
