@@ -18,7 +18,7 @@ from envs.tasks.behaviorchain import author as behaviorchain
 from envs.tasks.fantom import author as fantom
 from envs.tasks.mirrorbench import lexical
 from envs.tasks.sotopia import dimensions as sotopia
-from envs.tasks.tau.reliability import pass_hat_k
+from envs.tasks.tau_usi.reliability import pass_hat_k
 from envs.tasks.tombench import author as tombench
 from envs.tasks.twinvoice import author as twinvoice
 

@@ -32,6 +32,7 @@ BUILTIN: Mapping[str, str] = {
     "paratomi": "envs.tasks.paratomi:spec",
     "tombench": "envs.tasks.tombench:spec",
     "hitom_mini": "envs.tasks.hitom:mini_spec",
+    "mirrorbench": "envs.tasks.mirrorbench:spec",
     "negotiate": "envs.tasks.negotiate:spec",
     "lifechoices": "envs.tasks.lifechoices:spec",
     "mistakes": "envs.tasks.mistakes:spec",
@@ -51,6 +52,10 @@ BUILTIN: Mapping[str, str] = {
     "alignx_ugc": "envs.tasks.alignx:ugc_spec",
     "alignx_arbitrary": "envs.tasks.alignx:arbitrary_spec",
     "alignx_history16": "envs.tasks.alignx:history16_spec",
+    "sotopia": "envs.tasks.sotopia:spec",
+    "sotopia_hard": "envs.tasks.sotopia:hard_spec",
+    "sotopia_selfplay": "envs.tasks.sotopia:selfplay_spec",
+    "userllm": "envs.tasks.userllm:spec",
 }
 
 

@@ -41,6 +41,13 @@ def author_overall(scores: Mapping[str, float]) -> float:
     return sum(scores[name] for name in RANGES) / len(RANGES)
 
 
+def author_unit(scores: Mapping[str, float]) -> float:
+    """`author_overall` moved from its range (-30/7 to 40/7) to [0, 1]. Raises ValueError."""
+    check(scores)
+    low, high = (sum(bound[i] for bound in RANGES.values()) / len(RANGES) for i in (0, 1))
+    return (author_overall(scores) - low) / (high - low)
+
+
 def soul_score(scores: Mapping[str, float]) -> float:
     """OdysSim's reward: may be negative; never used as ours."""
     return SOUL_FACTOR * author_overall(scores)
