@@ -26,6 +26,7 @@ Profile = Literal["strict", "soul", "author"]
 """Scorer profiles: ours (used for reward), OdysSim's, the benchmark authors' own rule."""
 
 BUILTIN: Mapping[str, str] = {
+    "coser": "envs.tasks.coser:spec",
     "fantom": "envs.tasks.fantom:spec",
     "hitom": "envs.tasks.hitom:spec",
     "mmtom": "envs.tasks.mmtom:spec",
