@@ -61,7 +61,7 @@ def _spec(kind: Kind) -> TaskSpec:
 
 
 def rating_correlation(episodes: Sequence[Episode]) -> Mapping[str, float]:
-    """The authors' question: do simulated people rate as real ones did? Spearman's rho over rows with both ratings."""
+    """The authors' question, do simulated people rate as real ones did: Spearman's rho over rated rows."""
     parts = [o.parts for e in episodes if isinstance(o := e.outcomes.get(USER), Score)]
     pairs = [(p["rating"], p["real rating"]) for p in parts if "rating" in p]
     rho = spearman(pairs) if len(pairs) > 2 else None
