@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from common.config import load
+from common.config import load, read_recipe
 from common.errors import UsageError
 
 KINDS = {
@@ -30,6 +30,19 @@ def model_of(kind: str) -> type[BaseModel]:
     module, _, name = KINDS[kind].partition(":")
     model: type[BaseModel] = getattr(importlib.import_module(module), name)
     return model
+
+
+def kind_of(path: Path) -> str:
+    """The kind whose keys a recipe has; a recipe does not name its kind."""
+    keys = set(read_recipe(path))
+    shared = {kind: len(keys & set(model_of(kind).model_fields)) for kind in KINDS}
+    best = max(shared.values())
+    found = [kind for kind, count in shared.items() if count == best]
+    if best == 0 or len(found) > 1:
+        raise UsageError(
+            "cannot tell what kind of recipe this is", where=str(path), fix=f"name it: --kind {' or '.join(KINDS)}"
+        )
+    return found[0]
 
 
 def load_recipe(kind: str, path: Path, overrides: Sequence[str] = ()) -> BaseModel:

@@ -64,6 +64,11 @@ def _sizes(p: ParallelConfig, world_size: int, global_batch: int | None) -> list
         out.append(f"{world_size} ranks do not split into replicas of tensor*pipeline*context = {p.model_size}")
     elif global_batch is not None and global_batch % p.data(world_size):
         out.append(f"global_batch {global_batch} is not a multiple of {p.data(world_size)} replicas")
+    elif p.data(world_size) * p.context % p.expert:
+        replicas = p.data(world_size) * p.context
+        out.append(
+            f"expert = {p.expert} must divide the {replicas} ranks (data x context) that experts are spread over"
+        )
     if p.sequence_parallel and p.tensor == 1:
         out.append("sequence_parallel needs tensor > 1: it splits the sequence over the tensor parallel ranks")
     return out

@@ -62,8 +62,12 @@ def build_trainer(
     ranks: Ranks,
     *,
     precision: Precision = "fp32",
+    gloo_groups: bool = True,
 ) -> Trainer:
-    """Wrap chunks that already hold their weights (the optimizer's master weights are copies of them)."""
+    """Wrap chunks that already hold their weights (the optimizer's master weights are copies of them).
+
+    gloo_groups: False where `initialize_model_parallel` made none (footprint.py); checkpoints need them.
+    """
     for chunk in chunks:
         _mark_tensor_parallel(chunk, arch)
     config = get_model_config(chunks[0])
@@ -91,7 +95,7 @@ def build_trainer(
         params_dtype=DTYPES[precision],
         use_distributed_optimizer=parallel.distributed_optimizer,
     )
-    built = get_megatron_optimizer(megatron_config, models)
+    built = get_megatron_optimizer(megatron_config, models, use_gloo_process_groups=gloo_groups)
     config.grad_scale_func = built.scale_loss if torch.is_tensor(built.get_loss_scale()) else None
     return Trainer(arch, parallel, precision, ranks, chunks, models, built, optimizer.clip_grad)
 

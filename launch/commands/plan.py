@@ -7,72 +7,83 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import ExitCode
-from launch.commands.options import Overrides, Recipe, example
+from common.errors import ExitCode, UsageError
+from launch.commands.options import example
 
 if TYPE_CHECKING:
-    from launch.plan.alternatives import Candidate, Plan
     from launch.plan.cluster import ClusterConfig
+    from launch.plan.report import Report
 
 app = typer.Typer()
-GIB = 2**30
 RECIPE, CLUSTER = "launch/recipes/midtrain-qwen3-8b.yaml", "launch/recipes/clusters/h100-8x8.yaml"
 
 
-@app.command(**example(f"osim plan --recipe {RECIPE} \\", f"    --cluster {CLUSTER}"))
+@app.command(**example(f"osim plan {RECIPE} \\", f"    --cluster {CLUSTER}"))
 def plan(
-    recipe: Recipe,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY.PATH=VALUE]...", help="A recipe and overrides.", show_default=False),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", "-r", help="The recipe, by name.", show_default=False)
+    ] = None,
     cluster: Annotated[Path | None, typer.Option(help="YAML of the cluster; default: one node of 8 H100.")] = None,
-    overrides: Overrides = None,
+    kind: Annotated[str | None, typer.Option(help="midtrain or rl; default: by the recipe's keys.")] = None,
+    architecture: Annotated[
+        Path | None, typer.Option(help="YAML or config.json of the model, where its folder is not here.")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option(help="Count weights, gradients and optimizer on the trainer itself (seconds).")
+    ] = True,
+    with_data: Annotated[
+        bool, typer.Option("--with-data", help="Also refuse when the recipe's shards are not here or do not fit it.")
+    ] = False,
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(help="Finished runs to compare with what would have been predicted.", show_default=False),
+    ] = None,
 ) -> None:
-    """Memory, time and checkpoints of a midtraining recipe on a cluster, and layouts that fit.
+    """Memory, time, checkpoints and judge calls of a recipe on a cluster, and what would run instead.
 
     Exit 3 if it cannot run.
     """
     from common.config import load
-    from launch.plan.alternatives import plan_midtrain
     from launch.plan.cluster import ClusterConfig
-    from megatron_osim.config import MidtrainConfig
 
-    config = load(MidtrainConfig, recipe, overrides or ())
     machines = load(ClusterConfig, cluster)
-    found = plan_midtrain(config, machines)
-    for line in _lines(found, machines, config.steps):
-        typer.echo(line)
+    if measured:
+        from launch.plan.calibration import compare
+
+        for run in measured:
+            typer.echo(compare(run, machines))
+        return
+    path, overrides = _recipe_of(arguments or [], recipe)
+    found = _plan(path, overrides, machines, kind, architecture, exact=exact, with_data=with_data)
+    typer.echo(found.text(machines))
     if found.refused:
         raise typer.Exit(int(ExitCode.GATE))
 
 
-def _lines(found: Plan, cluster: ClusterConfig, steps: int) -> list[str]:
-    hours = found.seconds_per_step * steps / 3600
-    lines = [
-        f"model       {found.parameters:,} parameters",
-        f"cluster     {cluster.nodes} x {cluster.gpus_per_node} GPUs of {cluster.gpu_memory_gib:g} GiB",
-        f"step        {found.tokens_per_step:,} tokens, about {found.seconds_per_step:.1f} s at "
-        f"{cluster.utilisation:.0%} utilisation (an assumption); {steps} steps: {hours:.1f} h",
-        f"checkpoint  {found.checkpoint_bytes / GIB:.0f} GiB, about "
-        f"{found.checkpoint_bytes / GIB / cluster.checkpoint_gib_per_s:.0f} s to write",
-    ]
-    if found.chosen is None:
-        lines += ["layout      illegal", *(f"  - {violation}" for violation in found.violations)]
-    else:
-        m = found.chosen.memory
-        parts = {"weights": m.weights, "gradients": m.gradients, "optimizer": m.optimizer}
-        parts |= {"activations": m.activations, "logits and loss": m.logits}
-        lines += [f"  {name:<16}{size / GIB:6.1f} GiB" for name, size in parts.items()]
-        left = cluster.gpu_memory_gib - m.total / GIB
-        lines.append(f"  {'total':<16}{m.total / GIB:6.1f} GiB of the fullest rank, {left:.1f} GiB left")
-        lines.append(f"verdict     {found.chosen.verdict} (margin for CUDA and NCCL: {cluster.margin_gib:g} GiB)")
-    if found.alternatives:
-        lines.append("alternatives, best first:" if not found.refused else "what would run, best first:")
-        lines += [f"  {_layout(c):<60} {c.memory.total / GIB:5.1f} GiB  {c.verdict}" for c in found.alternatives]
-    elif found.refused:
-        lines.append("no layout of this model fits: use more GPUs, a shorter sequence or a smaller model")
-    return lines
+def _recipe_of(arguments: list[str], named: Path | None) -> tuple[Path, list[str]]:
+    paths = [a for a in arguments if "=" not in a] + ([str(named)] if named else [])
+    if len(paths) != 1:
+        raise UsageError(f"{len(paths)} recipes are given", fix=f"give one, e.g. osim plan {RECIPE}")
+    return Path(paths[0]), [a for a in arguments if "=" in a]
 
 
-def _layout(candidate: Candidate) -> str:
-    p = candidate.parallel
-    text = f"parallel.tensor={p.tensor} parallel.pipeline={p.pipeline}"
-    text += f" parallel.expert={p.expert}" if p.expert > 1 else ""
-    return f"{text} parallel.recompute={p.recompute}"
+def _plan(
+    path: Path,
+    overrides: list[str],
+    cluster: ClusterConfig,
+    kind: str | None,
+    architecture: Path | None,
+    *,
+    exact: bool,
+    with_data: bool,
+) -> Report:
+    from launch.kinds import kind_of
+    from launch.plan.recipes import plan_recipe
+
+    return plan_recipe(
+        kind or kind_of(path), path, overrides, cluster, architecture=architecture, exact=exact, with_data=with_data
+    )

@@ -10,20 +10,35 @@ GIB = 2**30
 
 
 class ClusterConfig(Config):
-    """Homogeneous nodes of GPUs. The defaults are an H100 SXM with 80 GB."""
+    """Homogeneous nodes of GPUs. The defaults are an H100 SXM with 80 GB.
+
+    What is called a guess was never measured by us: replace it with what `osim plan --measured RUN` shows.
+    """
 
     nodes: int = Field(default=1, ge=1)
     gpus_per_node: int = Field(default=8, ge=1)
     gpu_memory_gib: float = Field(default=79.0, gt=0)
     """What torch sees of the card."""
     margin_gib: float = Field(default=8.0, ge=0)
-    """CUDA context, NCCL buffers, workspaces, fragmentation. A guess, not a measurement."""
+    """CUDA context, NCCL buffers, workspaces, fragmentation. A guess."""
     peak_tflops: float = Field(default=989.0, gt=0)
     """Dense bf16 matmul peak of one GPU."""
     utilisation: float = Field(default=0.40, gt=0, le=1)
-    """Model FLOPs utilisation to expect; what well-tuned Megatron runs of 8B dense models reach."""
+    """Model FLOPs utilisation of training to expect; what well-tuned Megatron runs of 8B dense models reach."""
+    memory_tb_per_s: float = Field(default=3.35, gt=0)
+    """Memory bandwidth of one GPU: what bounds decoding."""
+    decode_utilisation: float = Field(default=0.5, gt=0, le=1)
+    """Share of that bandwidth which a rollout server reaches. A guess."""
+    sync_gib_per_s: float = Field(default=20.0, gt=0)
+    """Weights from the actor to one rollout server. A guess."""
     checkpoint_gib_per_s: float = Field(default=5.0, gt=0)
     """Write bandwidth of the shared file system, all nodes together."""
+    start_s: float = Field(default=180.0, ge=0)
+    """From the start of a job to its first step: imports, process groups, loading weights. A guess."""
+    time_limit_s: float | None = Field(default=None, gt=0)
+    """Wall-time limit of one attempt of a job."""
+    signal_lead_s: float = Field(default=300.0, ge=0)
+    """How long before that limit a run is told to save and end."""
 
     @property
     def world_size(self) -> int:

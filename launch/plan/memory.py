@@ -1,8 +1,10 @@
 """Bytes of one training rank, component by component, from the architecture and the layout.
 
-Parameters, gradients and optimizer state are counted tensor by tensor as Megatron-Core shards them. Activations and
-logits follow the formulas of Megatron's theoretical memory report with flash attention, extended by context
-parallelism and by grouped-query attention; they are estimates. What `ClusterConfig.margin_gib` covers is not counted.
+Weights, gradients and optimizer state are counted tensor by tensor as Megatron-Core shards them; `exact.py` counts
+them on the trainer itself. Activations follow the formula of Megatron's theoretical memory report with flash
+attention, extended by context parallelism and by grouped-query attention, and the loss is that of
+megatron_osim/losses.py, a chunk of tokens at a time; both are estimates. What `ClusterConfig.margin_gib`
+covers is not counted.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from megatron_osim.config import ArchitectureConfig, ParallelConfig
 FP32_BYTES = 4
 ADAM_BYTES = 8
 """Two fp32 moments."""
+MAX_LOGITS = 1 << 26
+"""Elements of a chunk's logits: `megatron_osim.losses.MAX_LOGITS` (a test compares them; that module needs torch)."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class RankMemory:
     gradients: float
     optimizer: float
     activations: float
-    logits: float
+    loss: float
+    """Logits of one chunk of tokens, and the gradient of the output matrix."""
 
     @property
     def state(self) -> float:
@@ -33,7 +38,7 @@ class RankMemory:
 
     @property
     def total(self) -> float:
-        return self.state + self.activations + self.logits
+        return self.state + self.activations + self.loss
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def _stage_memory(work: Workload, stage: int) -> RankMemory:
         gradients=FP32_BYTES * parameters,
         optimizer=_optimizer_bytes(work, dense, expert),
         activations=_activation_bytes(work, stage),
-        logits=_logits_bytes(work) if last else 0.0,
+        loss=_loss_bytes(work) if last else 0.0,
     )
 
 
@@ -114,6 +119,11 @@ def layer_bytes_per_token(arch: ArchitectureConfig, p: ParallelConfig, bytes_per
     return bytes_per_value * (residual / split + (attention + mlp) / p.tensor)
 
 
+def activation_bytes(work: Workload) -> float:
+    """Of the stage that holds most, the first: it has the most micro-batches in flight."""
+    return _activation_bytes(work, 0)
+
+
 def _activation_bytes(work: Workload, stage: int) -> float:
     arch, p = work.arch, work.parallel
     tokens = work.tokens / p.context
@@ -129,10 +139,13 @@ def _activation_bytes(work: Workload, stage: int) -> float:
     return in_flight * layers * layer
 
 
-def _logits_bytes(work: Workload) -> float:
-    """The logits and their fp32 softmax."""
-    per_token = work.arch.padded_vocab_size * (work.bytes_per_value + FP32_BYTES) / work.parallel.tensor
-    return work.tokens / work.parallel.context * per_token
+def _loss_bytes(work: Workload) -> float:
+    """The backward pass of one chunk: its logits in the model's precision and in fp32, and their log-probs,
+    probabilities, gradient and entropy term; beside them the fp32 gradient of the output matrix and its copy."""
+    rows = work.arch.padded_vocab_size / work.parallel.tensor
+    chunk = min(work.tokens / work.parallel.context * rows, MAX_LOGITS)
+    table = rows * work.arch.hidden_size
+    return chunk * (5 * FP32_BYTES + work.bytes_per_value) + table * (FP32_BYTES + work.bytes_per_value)
 
 
 def kv_bytes_per_token(arch: ArchitectureConfig, *, tensor: int = 1, bytes_per_value: int = 2) -> float:

@@ -45,8 +45,10 @@ _CPU = torch.device("cpu")
 _installed: list[str] = []
 
 
-def install() -> tuple[str, ...]:
+def install(device: torch.device = _CPU) -> tuple[str, ...]:
     """Apply every adaptation once; return their names (none where CUDA is present).
+
+    device: what stands for the GPU; `meta` counts tensors without making them (footprint.py).
 
     Raises UsageError when Megatron-Core's version is untested or a replaced name has vanished.
     """
@@ -61,6 +63,7 @@ def install() -> tuple[str, ...]:
     for name in MODULES:
         importlib.import_module(name)
     view = _Copy(torch, cuda=_Copy(torch.cuda, random=_Copy(torch.cuda.random)))
+    view.__dict__["stand_in"] = device
     for name, adapt in ADAPTATIONS.items():
         adapt(view)
         _installed.append(name)
@@ -107,7 +110,7 @@ def _caller_is(prefix: str) -> bool:
 
 def adapt_current_device(view: _Copy) -> None:
     """torch.cuda.current_device() is the CPU (most sites)."""
-    view.cuda.replace("current_device", lambda: _CPU)
+    view.cuda.replace("current_device", lambda: view.stand_in)
 
 
 def adapt_literal_devices(view: _Copy) -> None:
@@ -117,7 +120,7 @@ def adapt_literal_devices(view: _Copy) -> None:
         @functools.wraps(original)
         def factory(*args: Any, **kwargs: Any) -> Any:
             if str(kwargs.get("device")).startswith("cuda"):
-                kwargs["device"] = _CPU
+                kwargs["device"] = view.stand_in
             return original(*args, **kwargs)
 
         return factory
@@ -180,7 +183,7 @@ def adapt_tensor_types(_view: _Copy) -> None:
     def tensor_type(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         found = original(self, *args, **kwargs)
         if isinstance(found, str) and _caller_is(MEGATRON + ".optimizer"):
-            return found.replace("torch.", "torch.cuda.", 1)
+            return f"torch.cuda.{found.rpartition('.')[2]}"
         return found
 
     torch.Tensor.type = tensor_type

@@ -9,7 +9,7 @@ import pytest
 from common.config import load
 from launch import cli
 from launch.kinds import shipped
-from launch.plan.alternatives import plan_midtrain
+from launch.plan.midtrain import plan_midtrain
 from launch.plan.cluster import GIB, ClusterConfig
 from launch.plan.memory import Workload, kv_bytes_per_token, layer_bytes_per_token, rank_memory, stage_parameters
 from megatron_osim.config import ArchitectureConfig, MidtrainConfig, ParallelConfig

@@ -1,0 +1,153 @@
+"""What training needs of a cluster in one layout, and the legal layouts that fit, best first. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+from launch.plan.cluster import GIB, ClusterConfig
+from launch.plan.memory import RankMemory, Workload, rank_memory
+from megatron_osim.config import ArchitectureConfig, ParallelConfig
+from megatron_osim.layout import Capability, layout_violations
+
+Verdict = Literal["fits", "tight", "does not fit"]
+HOPPER = Capability(cuda=True, transformer_engine=True)
+MAX_TENSOR = 8
+RECOMPUTE_COST = 4 / 3
+"""A whole extra forward pass: 4 instead of 3 passes' worth of work."""
+SEARCHED = ("tensor", "pipeline", "virtual_pipeline", "context", "expert", "sequence_parallel", "recompute")
+
+
+@dataclass(frozen=True)
+class TrainingWork:
+    """What is trained, whatever the layout."""
+
+    arch: ArchitectureConfig
+    precision: Literal["fp32", "bf16"]
+    tokens: int
+    """Of one micro-batch."""
+    global_batch: int | None
+    """Micro-batches of one step over all replicas; None where the data decides (RL)."""
+    world_size: int
+
+    def workload(self, parallel: ParallelConfig) -> Workload:
+        """What one rank works on."""
+        return Workload(
+            self.arch, parallel, self.world_size, self.tokens, self.micro_batches(parallel), self.precision
+        )
+
+    def micro_batches(self, parallel: ParallelConfig) -> int:
+        """Of one replica; as many as keep a pipeline full where the data decides."""
+        if self.global_batch is None:
+            return parallel.pipeline
+        return max(1, self.global_batch // parallel.data(self.world_size))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One legal layout with its needs."""
+
+    parallel: ParallelConfig
+    memory: RankMemory
+    verdict: Verdict
+    relative_time: float
+    """Estimated step time relative to one without communication or recomputation; only for ranking."""
+
+    def overrides(self, base: ParallelConfig) -> tuple[str, ...]:
+        """What turns the layout `base` into this one, as overrides of a recipe."""
+        return tuple(
+            f"parallel.{name}={_yaml(getattr(self.parallel, name))}"
+            for name in SEARCHED
+            if getattr(self.parallel, name) != getattr(base, name)
+        )
+
+
+def _yaml(value: object) -> str:
+    return "null" if value is None else str(value).lower()
+
+
+def violations(work: TrainingWork, parallel: ParallelConfig) -> list[str]:
+    """Why the layout is illegal on Hopper GPUs with Transformer Engine; empty = legal."""
+    return layout_violations(
+        work.arch, parallel, world_size=work.world_size, capability=HOPPER, global_batch=work.global_batch
+    )
+
+
+def candidate(work: TrainingWork, parallel: ParallelConfig, cluster: ClusterConfig) -> Candidate:
+    """Memory and verdict of a legal layout."""
+    memory = rank_memory(work.workload(parallel))
+    relative_time = _relative_time(parallel, work.micro_batches(parallel), cluster)
+    return Candidate(parallel, memory, verdict(memory.total, cluster), relative_time)
+
+
+def verdict(total_bytes: float, cluster: ClusterConfig) -> Verdict:
+    """Of one GPU's bytes."""
+    if total_bytes > cluster.gpu_memory_gib * GIB:
+        return "does not fit"
+    return "fits" if total_bytes <= (cluster.gpu_memory_gib - cluster.margin_gib) * GIB else "tight"
+
+
+def step_seconds(work: TrainingWork, parallel: ParallelConfig, cluster: ClusterConfig, step_tokens: float) -> float:
+    """Forward, backward and update of `step_tokens`, at the cluster's assumed utilisation, with the pipeline's bubble
+    and recomputation."""
+    flops = work.arch.flops_per_token(work.tokens) * step_tokens
+    seconds = flops / (work.world_size * cluster.peak_tflops * 1e12 * cluster.utilisation)
+    return seconds * _bubble(parallel, work.micro_batches(parallel)) * _recompute(parallel)
+
+
+def fitting_layouts(work: TrainingWork, base: ParallelConfig, cluster: ClusterConfig) -> list[Candidate]:
+    """Legal layouts that do not overflow the card, best first; those without room to spare come last."""
+    found = list(_search(work, base, cluster))
+    found.sort(key=lambda c: (c.verdict != "fits", c.relative_time, len(c.overrides(base))))
+    return found
+
+
+def _search(work: TrainingWork, base: ParallelConfig, cluster: ClusterConfig) -> Iterator[Candidate]:
+    sizes = [1, 2, 4, 8, 16]
+    experts = [1] if work.arch.moe is None else [1, 2, 4, 8, 16, 32]
+    lean = "none" if base.recompute == "full" else base.recompute
+    virtuals = {base.virtual_pipeline: None, None: None}
+    for tensor, pipeline, context, expert, virtual, recompute in product(
+        sizes, sizes, sizes, experts, virtuals, (lean, "full")
+    ):
+        if tensor > min(MAX_TENSOR, cluster.gpus_per_node) or tensor * pipeline * context > work.world_size:
+            continue
+        parallel = base.model_copy(
+            update={
+                "tensor": tensor,
+                "pipeline": pipeline,
+                "virtual_pipeline": virtual,
+                "context": context,
+                "expert": expert,
+                "sequence_parallel": tensor > 1,
+                "recompute": recompute,
+            }
+        )
+        if not violations(work, parallel):
+            found = candidate(work, parallel, cluster)
+            if found.verdict != "does not fit":
+                yield found
+
+
+def _bubble(p: ParallelConfig, micro_batches: int) -> float:
+    return 1 + (p.pipeline - 1) / (micro_batches * (p.virtual_pipeline or 1))
+
+
+def _recompute(p: ParallelConfig) -> float:
+    return RECOMPUTE_COST if p.recompute == "full" else 1.0
+
+
+def _relative_time(p: ParallelConfig, micro_batches: int, cluster: ClusterConfig) -> float:
+    """Rank layouts: the pipeline's bubble, recomputation, and a price for splitting layers, dear across nodes, and
+    for exchanging keys and values."""
+    split = 1 + 0.03 * (p.tensor - 1) + (1.0 if p.tensor > cluster.gpus_per_node else 0.0)
+    split += 0.04 * (p.context - 1) + (0.2 if p.tensor * p.context > cluster.gpus_per_node else 0.0)
+    return _bubble(p, micro_batches) * _recompute(p) * split
+
+
+def on_nodes(work: TrainingWork, cluster: ClusterConfig, nodes: int) -> tuple[TrainingWork, ClusterConfig]:
+    """The same work on another number of nodes."""
+    grown = cluster.model_copy(update={"nodes": nodes})
+    return replace(work, world_size=grown.world_size), grown
