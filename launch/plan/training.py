@@ -42,7 +42,7 @@ class TrainingWork:
         """Of one replica; as many as keep a pipeline full where the data decides."""
         if self.global_batch is None:
             return parallel.pipeline
-        return max(1, self.global_batch // parallel.data(self.world_size))
+        return max(1, self.global_batch // max(1, parallel.data(self.world_size)))
 
 
 @dataclass(frozen=True)

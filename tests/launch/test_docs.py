@@ -13,7 +13,7 @@ import typer
 
 from common.config import load
 from launch import cli
-from launch.kinds import load_recipe
+from launch.kinds import kind_of, load_recipe
 from launch.plan.cluster import ClusterConfig
 from megatron_osim.config import ArchitectureConfig
 
@@ -89,21 +89,14 @@ def test_every_shipped_recipe_validates(recipe: Path) -> None:
     elif name.startswith("architectures/"):
         load(ArchitectureConfig, recipe)
     elif name not in FRAGMENTS:
-        load_recipe(kind_of(name), recipe, overrides_of(name))
+        kind = kind_of(recipe)
+        load_recipe(kind, recipe, overrides_of(name, kind))
 
 
-def kind_of(name: str) -> str:
-    """A recipe's kind, by its name."""
-    stem = Path(name).stem
-    if stem in {"prepare", "midtrain", "eval"}:
-        return stem
-    return "rl" if name.startswith("quickstart/") else stem.partition("-")[0]
-
-
-def overrides_of(name: str) -> tuple[str, ...]:
+def overrides_of(name: str, kind: str) -> tuple[str, ...]:
     """What the recipe leaves to its user."""
     return {
         "quickstart/prepare.yaml": ("inputs=[{glob: x.jsonl}]", "tokenizer=x", "output=x"),
         "quickstart/midtrain.yaml": ("data.sources=[{name: x, prefixes: [x]}]",),
         "quickstart/eval.yaml": ("model.path=x",),
-    }.get(name, ("model=x",) if kind_of(name) == "rl" else ())
+    }.get(name, ("model=x",) if kind == "rl" else ())
