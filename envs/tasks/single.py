@@ -16,7 +16,7 @@ from envs.types import Message, Seat
 Q = TypeVar("Q")
 SEAT = "reader"
 TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-THOUGHT = re.compile(r"<(seed:)?think>.*?</(?:seed:)?think>", re.DOTALL)
+THOUGHTS = tuple(re.compile(rf"<{tag}>.*?</{tag}>", re.DOTALL) for tag in ("seed:think", "think"))
 
 
 @dataclass(frozen=True)
@@ -60,4 +60,6 @@ def only_answer(reply: str) -> str | None:
 
 def without_thought(reply: str) -> str:
     """`reply` without closed thought blocks, as OdysSim removes them."""
-    return THOUGHT.sub("", reply).strip()
+    for thought in THOUGHTS:
+        reply = thought.sub("", reply)
+    return reply.strip()
