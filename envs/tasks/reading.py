@@ -8,7 +8,7 @@ DataError that names the file, the record, every field that is wrong, and nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,11 @@ def checked(model: type[D], values: Mapping[str, Any], where: str) -> D:
     except ValidationError as e:
         wrong = "; ".join(f"{'.'.join(map(str, v['loc'])) or 'row'}: {v['msg']}" for v in e.errors())
         raise DataError(f"no valid row: {wrong}", where=where, fix="repair the record or leave it out") from e
+
+
+def swapping(*fields: str) -> Callable[[Row, Row], Row]:
+    """`TaskSpec.imposter` of a task whose persona stands in these fields."""
+    return lambda row, other: replace(row, data={**row.data, **{name: other.data[name] for name in fields}})
 
 
 def cluster_of(*parts: object) -> str:

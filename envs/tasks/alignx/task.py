@@ -15,7 +15,7 @@ from common.seeds import derive_rng
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, index_of, samples, told_answer
 from envs.tasks.files import field
-from envs.tasks.reading import Made, Reader, RowData, checked, cluster_of
+from envs.tasks.reading import Made, Reader, RowData, checked, cluster_of, swapping
 from envs.tasks.single import without_thought
 from envs.types import Limits, Row, Seat
 
@@ -98,6 +98,7 @@ def _spec(part: str) -> TaskSpec:
             note="benchmark/P-Soups; Reddit parts on Hugging Face (JinaLeejnl/AlignX-test)",
         ),
         samples=_samples,
+        imposter=swapping("about", "preferences", "comments"),
     )
 
 

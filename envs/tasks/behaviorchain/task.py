@@ -12,7 +12,7 @@ from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.behaviorchain.author import cumulative_accuracy, longest_chain, read_letter
 from envs.tasks.behaviorchain.rows import NAME, READ, Step
 from envs.tasks.choice import LETTER_TAG, LETTERS, SEAT, ChoiceEnv, Item, index_of, samples, told_answer
-from envs.tasks.reading import checked
+from envs.tasks.reading import checked, swapping
 from envs.types import Episode, Limits, Outcome, Row, Score, Seat
 
 GROUNDING = "You are {character}.\n\nWho you are:\n{profile}"
@@ -40,6 +40,7 @@ def spec() -> TaskSpec:
         source=Source("https://github.com/O-L1RU1/BehaviorChain", "22ba23b", note="data on request by e-mail"),
         aggregate=chain_measures,
         samples=_samples,
+        imposter=swapping("character", "profile", "history"),
     )
 
 

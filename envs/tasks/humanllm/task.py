@@ -20,7 +20,7 @@ from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
 from envs.tasks.choice import LETTERS
 from envs.tasks.files import field, texts
-from envs.tasks.reading import Made, Reader, RowData, checked, cluster_of
+from envs.tasks.reading import Made, Reader, RowData, checked, cluster_of, swapping
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat, only_answer, without_thought
 from envs.types import Limits, Message, Outcome, Row, Score, Seat
 
@@ -72,6 +72,7 @@ def spec() -> TaskSpec:
         splits=("test",),
         source=Source("https://huggingface.co/datasets/sunweiwei/sim-eval-data", note="humanllm_val.parquet"),
         samples=_samples,
+        imposter=swapping("shopper"),
     )
 
 

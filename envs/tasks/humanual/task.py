@@ -24,7 +24,7 @@ from envs.tasks.humanual.scorers import (
     soul_score,
     without_quotes,
 )
-from envs.tasks.reading import checked
+from envs.tasks.reading import checked, swapping
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat
 from envs.types import Limits, Message, Outcome, Row, Score, Seat
 
@@ -109,6 +109,8 @@ def _spec(part: str) -> TaskSpec:
             note=f"code that collects it; humanual_{part}_val.parquet of sunweiwei/sim-eval-data; snap-stanford",
         ),
         samples=_samples,
+        imposter=swapping("persona"),
+        human=lambda row: [str(row.data["completion"])],
     )
 
 

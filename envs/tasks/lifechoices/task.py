@@ -9,7 +9,7 @@ from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, answer_text, samples, told_answer, unlabelled
 from envs.tasks.files import field
 from envs.tasks.lifechoices.soul import permissive_choice
-from envs.tasks.reading import Made, Reader, checked
+from envs.tasks.reading import Made, Reader, checked, swapping
 from envs.types import Limits, Row, Seat
 
 NAME = "lifechoices"
@@ -52,6 +52,7 @@ def spec() -> TaskSpec:
             note="lifechoices_val.parquet; the authors' paper is arXiv:2404.12138, their files were not found",
         ),
         samples=_samples,
+        imposter=swapping("character", "memory"),
     )
 
 

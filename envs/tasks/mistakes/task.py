@@ -8,7 +8,7 @@ from typing import Any
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, samples, told_answer
 from envs.tasks.files import field
-from envs.tasks.reading import Made, Reader, checked, cluster_of
+from envs.tasks.reading import Made, Reader, checked, cluster_of, swapping
 from envs.types import Limits, Row, Seat
 
 NAME = "mistakes"
@@ -51,6 +51,7 @@ def spec() -> TaskSpec:
         ),
         part=lambda row: f"target {row.data['option']}",
         samples=_samples,
+        imposter=swapping("misconception"),
     )
 
 

@@ -13,12 +13,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import pstdev
 
+from envs.registry import SurveyAnswer
 from envs.tasks.single import SEAT
 from envs.types import Episode, Score
 
 LEAST = 5
 ANSWER = "answer"
 """The part of a score that holds the number given."""
+
+
+def survey_answer(episode: Episode) -> SurveyAnswer | None:
+    """The answer of one episode beside the respondent's; None where the episode has no score."""
+    outcome = episode.outcomes.get(SEAT)
+    if not isinstance(outcome, Score):
+        return None
+    return SurveyAnswer(
+        str(episode.row.data["group"]), outcome.parts.get(ANSWER), float(episode.row.data["response"])
+    )
 
 
 def distribution_measures(episodes: Sequence[Episode]) -> dict[str, float]:

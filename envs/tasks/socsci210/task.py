@@ -11,7 +11,7 @@ from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
 from envs.tasks.reading import checked
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat
-from envs.tasks.socsci210.aggregate import ANSWER, distribution_measures
+from envs.tasks.socsci210.aggregate import ANSWER, distribution_measures, survey_answer
 from envs.tasks.socsci210.rows import NAME, READ, Response
 from envs.tasks.socsci210.scorers import accuracy, read_answer, worth
 from envs.types import Limits, Message, Outcome, Row, Score, Seat
@@ -47,6 +47,7 @@ def spec() -> TaskSpec:
         aggregate=distribution_measures,
         part=lambda row: str(row.data["kind"]),
         samples=_samples,
+        survey=survey_answer,
     )
 
 

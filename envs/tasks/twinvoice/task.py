@@ -7,7 +7,7 @@ from typing import Any
 
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import LETTER_TAG, LETTERS, SEAT, ChoiceEnv, Item, samples, told_answer
-from envs.tasks.reading import Reader, checked
+from envs.tasks.reading import Reader, checked, swapping
 from envs.tasks.twinvoice.author import both_denominators, parse_choice, parse_comment
 from envs.tasks.twinvoice.rows import NAME, SOURCES, Voice, make, read_rows
 from envs.types import Episode, Limits, Row, Score, Seat
@@ -39,6 +39,7 @@ def spec() -> TaskSpec:
         aggregate=accuracies,
         part=lambda row: f"dimension {row.data['dimension']}",
         samples=_samples,
+        imposter=swapping("person", "persona", "history"),
     )
 
 

@@ -14,6 +14,7 @@ from envs.registry import TaskSpec, with_data
 from envs.tasks import alignx, behaviorchain, lifechoices, mistakes, social_r1, twinvoice
 from envs.tasks.choice import Item
 from envs.tasks.lifechoices.soul import permissive_choice
+from envs.tasks.single import without_thought
 from envs.tasks.social_r1.task import split_options
 from envs.types import Row
 from tests.envs.tasks.published import as_jsonl, as_parquet, episode_of, score
@@ -176,3 +177,23 @@ def test_a_repeated_option_is_right_wherever_it_stands(tmp_path: Path) -> None:
     (row,) = spec.rows("test", None, 0)
     values = [score(spec, row, f"<answer>{x}</answer>").value for x in ("A", "B", "C", "yes")]
     assert values == [1.0, 0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "name", ["lifechoices", "mistakes", "twinvoice", "behaviorchain", "alignx_demo", "humanllm", "humanual_chat"]
+)
+def test_an_imposter_has_another_persona_and_the_same_question(name: str) -> None:
+    spec, (row, other, *_) = examples(name)
+    assert spec.imposter is not None
+    changed = {key: value for key, value in other.data.items() if value != row.data[key]}
+    swapped = spec.imposter(row, other)
+    differs = {key for key in row.data if swapped.data[key] != row.data[key]}
+    assert differs <= changed.keys() and not differs & {"choices", "answer", "completion", "candidates", "bought"}
+    shown, own = (episode_of(spec, r, "").views["reader"] for r in (swapped, row))
+    assert shown[1:] == own[1:]
+    assert shown[0] != own[0] or not differs
+
+
+def test_thoughts_are_cut_by_their_own_pair_of_tags() -> None:
+    assert without_thought("<think>a</think>b<seed:think>c</seed:think> d ") == "b d"
+    assert without_thought("<think>a</seed:think> b") == "<think>a</seed:think> b"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import DataError
 from envs import registry
 from envs.check import check
+from envs.client.client import Client
+from envs.client.config import ClientConfig, Endpoint
+from envs.engine import Sampling
 from envs.judges.base import JudgeFailed, Verdict
-from envs.judges.model import messages_of
+from envs.judges.model import ModelJudge, messages_of
 from envs.play import play
+from envs.players.engine import EnginePlayer
 from envs.players.scripted import ScriptedPlayer
 from envs.registry import TaskSpec, with_data
 from envs.tasks.humanual.judges import (
@@ -33,7 +39,9 @@ from envs.tasks.humanual.judges import (
 from envs.tasks.humanual.rows import Thread, make
 from envs.tasks.humanual.scorers import length_factor, lexical_f1, read_reply, without_quotes
 from envs.tasks.humanual.task import EXAMPLES, PARTS
-from envs.types import FailureReason, Row, Unscored
+from envs.types import FailureReason, Feedback, Outcome, Row, Score, Unscored
+from tests.envs.client.server import Server, serving
+from tests.envs.table import SeededEngine, byte_renderer
 from tests.envs.tasks.published import as_jsonl, as_parquet, episode_of, score
 
 REPLY = "Shut the council on Mondays, say I."
@@ -221,11 +229,53 @@ def test_lexical_overlap_is_reported_and_not_rewarded() -> None:
 
 
 def test_rows_without_a_reply_are_refused(tmp_path: Path) -> None:
-    from common.errors import DataError
-
     for change in ({"completion": None}, {"completion": " "}, {"prompt": " "}, {"prompt": "[]"}):
         record = {"extra_info": {**EXAMPLES[0]["extra_info"], **change}}
         with pytest.raises(DataError, match="record 1"):
             with_data(registry.get("humanual_book"), as_jsonl(tmp_path / "rows.jsonl", [record])).rows(
                 "test", None, 0
             )
+
+
+def test_a_learning_writer_gets_the_critics_words_without_the_quotation() -> None:
+    spec, row = example()
+    renderer = byte_renderer()
+    player = EnginePlayer(SeededEngine(renderer), renderer, Sampling(max_tokens=12))
+    episode = asyncio.run(
+        play(
+            spec.env("strict"),
+            row,
+            {"reader": player},
+            judge=FixedJudge(0.5),
+            learnable=["reader"],
+            seed=1,
+            want_feedback=True,
+        )
+    )
+    assert isinstance(episode.outcomes["reader"], Score)
+    assert episode.feedback == {"reader": Feedback("Say: …, and be shorter.", sees_gold=True)}
+
+
+@pytest.mark.parametrize(("low", "scored"), [(0.4, True), (1.4, False)])
+def test_verdicts_come_through_the_client_and_one_off_the_scale_is_no_score(low: float, scored: bool) -> None:
+    def answer(body: dict[str, Any]) -> str:
+        assert "</reference-" in body["messages"][1]["content"] and "response_format" in body
+        return json.dumps({a: {"reason": "r", "expressed": True, "match": low} for a in ASPECTS})
+
+    async def main() -> Outcome:
+        async with serving(Server(answer=answer)) as server:
+            endpoint = Endpoint(model="m", base_url=server.url, attempt_timeout_s=20, deadline_s=60, max_reasks=1)
+            client = Client(ClientConfig(judge=endpoint, critic=endpoint), environment={})
+            spec, row = example()
+            players = {"reader": ScriptedPlayer([REPLY])}
+            episode = await play(spec.env("strict"), row, players, judge=ModelJudge(client, spec.judges), seed=0)
+            await client.close()
+            assert len(server.requests) == (1 if scored else 2)
+            return episode.outcomes["reader"]
+
+    outcome = asyncio.run(main())
+    assert isinstance(outcome, Score) == scored
+    if isinstance(outcome, Score):
+        assert outcome.value == pytest.approx(low)
+    else:
+        assert outcome.reason == FailureReason.JUDGE_FAILED

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from common.errors import DataError
 from envs import registry
 from envs.registry import TaskSpec, with_data
-from envs.tasks.socsci210.aggregate import distribution_measures, wasserstein
+from envs.tasks.socsci210.aggregate import distribution_measures, survey_answer, wasserstein
 from envs.tasks.socsci210.rows import Response
 from envs.tasks.socsci210.scorers import gain_over_middle, worth
 from envs.tasks.socsci210.task import EXAMPLES
-from envs.types import Episode, Row, Score
+from envs.types import Episode, FailureReason, Row, Score, Unscored
 from tests.envs.tasks.published import as_jsonl, as_parquet, episode_of, score
 
 
@@ -115,3 +115,12 @@ def test_a_model_that_always_says_the_same_is_seen_in_the_spread_of_its_answers(
 
 def test_wasserstein_is_the_mean_gap_of_sorted_values() -> None:
     assert wasserstein([1, 3], [3, 1]) == 0 and wasserstein([1, 1], [1, 3]) == 1
+
+
+def test_an_unreadable_answer_is_told_as_none_and_a_failed_episode_not_at_all(tmp_path: Path) -> None:
+    spec, (row, *_) = rows_of(as_jsonl(tmp_path / "rows.jsonl", EXAMPLES))
+    read, unread = (survey_answer(episode_of(spec, row, text)) for text in ("<answer>5</answer>", "five or so"))
+    assert read is not None and (read.answer, read.human) == (5.0, 6.0)
+    assert unread is not None and unread.answer is None and unread.question == read.question
+    failed = Episode(row, 0, says=(), views={}, traces={}, outcomes={"reader": Unscored(FailureReason.TIMEOUT)})
+    assert survey_answer(failed) is None
