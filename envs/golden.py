@@ -15,6 +15,7 @@ import orjson
 
 from common.errors import DataError, UsageError
 from envs.tasks.behaviorchain import author as behaviorchain
+from envs.tasks.coser.author import dimension_score
 from envs.tasks.fantom import author as fantom
 from envs.tasks.mirrorbench import lexical
 from envs.tasks.sotopia import dimensions as sotopia
@@ -47,6 +48,7 @@ RULES: Mapping[str, Callable[[Row], Any]] = {
     "calibration": lambda r: [lexical.calibrate(s, r["hh"], r["pp"]) for s in r["scores"]],
     "mean_sd_ci": lambda r: lexical.mean_sd_half_width(r["scores"]),
     "overall": lambda r: sotopia.author_overall(r["scores"]),
+    "coser_dimension": lambda r: dimension_score(r["severities"], r["messages"]),
     "pass_hat_k": lambda r: pass_hat_k(r["n"], r["c"], r["k"]),
 }
 
