@@ -8,8 +8,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from common.config import Config
+from envs import registry
 from envs.client.config import ClientConfig
 from envs.detectors.base import DETECTORS
+from envs.registry import TaskSpec
 from megatron_osim.config import CheckpointConfig, OptimizerConfig, ParallelConfig
 from rl.algorithms import AlgorithmConfig, GRPOConfig
 from rl.rollout.config import RolloutConfig, WeightSyncConfig
@@ -23,6 +25,8 @@ class TaskConfig(Config):
     weight: float = Field(default=1.0, gt=0)
     """Share of the prompts, relative to the other tasks'."""
     algorithm: AlgorithmConfig = Field(default_factory=GRPOConfig)
+    data: Path | None = None
+    """File or folder with the task's published rows, for a task that ships none; read as `split`."""
     split: str = "train"
     rows: int | None = Field(default=None, gt=0)
     """At most this many rows of the split; needed for generated tasks, which never end."""
@@ -34,6 +38,11 @@ class TaskConfig(Config):
     """None: the run's."""
     where: dict[str, str | int | bool] = Field(default_factory=dict)
     """Keep only rows whose data has these values, e.g. {order: 0}."""
+
+    def resolve(self) -> TaskSpec:
+        """The registry's task, reading `data` where it is given. Raises UsageError."""
+        spec = registry.get(self.task)
+        return registry.with_data(spec, self.data, self.split) if self.data is not None else spec
 
 
 class SamplingConfig(Config):

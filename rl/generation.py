@@ -156,7 +156,7 @@ class Generation:
         self._loop.run(opened.close())
 
     def _learned(self, task: TaskConfig) -> LearnedTask:
-        spec = registry.get(task.task)
+        spec = task.resolve()
         profile = registry.profile_of(spec, task.profile)
         env = spec.env(profile)
         return LearnedTask(

@@ -1,4 +1,4 @@
-"""The plan of an RL recipe: actor and rollout servers on the GPUs, and the time of a step by phase.
+"""The plan of an RL recipe: actor and rollout servers on the GPUs, the time of a step, and who is asked how much.
 
 GPUs that servers started by the run take (`rollout.servers` x `rollout.tensor_parallel`) are not the actor's; servers
 given by URL stand elsewhere. Times are rooflines at the cluster's assumed utilisations; tokens are upper bounds.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from launch.plan.calls import call_lines, loads_per_step
 from launch.plan.cluster import GIB, ClusterConfig
 from launch.plan.exact import can_count, count
 from launch.plan.midtrain import HOUR_S, MAX_NODES
@@ -39,9 +40,13 @@ class Phases:
     train: float
     sync: float
 
+    overlapped: bool
+    """The next step is played while this one is trained."""
+
     @property
     def step(self) -> float:
-        return self.generate + self.logprobs + self.train + self.sync
+        trained = self.logprobs + self.train
+        return (max(self.generate, trained) if self.overlapped else self.generate + trained) + self.sync
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,10 @@ def plan_rl(
     actor = candidate(work, config.parallel, cluster) if work.world_size > 0 and not illegal else None
     phases = _phases(config, cluster, arch, work, server)
     lines = _head(config, cluster, arch, work, server, phases)
+    loads, unknown = loads_per_step(config)
+    asked, over_budget = call_lines(config, loads, phases.generate)
+    lines += [*asked, *(("not known", text) for text in unknown)]
+    problems += over_budget
     if actor is not None:
         extra = _extra_bytes(config, actor)
         counted = count(work, [actor])[0] if exact and can_count() else None
@@ -144,12 +153,11 @@ def _servers(config: RLConfig, cluster: ClusterConfig, arch: ArchitectureConfig,
 def _tasks(config: RLConfig) -> list[str]:
     """Names that the registry does not know, and judges without an endpoint."""
     from common.errors import UsageError
-    from envs import registry
 
     out = []
     for task in config.tasks:
         try:
-            spec = registry.get(task.task)
+            spec = task.resolve()
         except UsageError as e:
             out.append(f"{e.what}; {e.fix}")
             continue
@@ -186,7 +194,7 @@ def _phases(
     tokens = float(episodes * context)
     train = step_seconds(work, config.parallel, cluster, tokens) if work.world_size > 0 else float("inf")
     sync = arch.num_parameters * 2 / GIB / cluster.sync_gib_per_s
-    return Phases(generate, train / 3, train, sync)
+    return Phases(generate, train / 3, train, sync, config.max_staleness > 0)
 
 
 def _head(

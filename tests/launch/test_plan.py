@@ -12,10 +12,15 @@ from common.run_folder import RunFolder
 from launch import cli
 from launch.kinds import shipped
 from launch.plan.calibration import compare
+from launch.plan.calls import loads_per_step
 from launch.plan.cluster import GIB, ClusterConfig
 from launch.plan.memory import Workload, kv_bytes_per_token, layer_bytes_per_token, rank_memory, stage_parameters
 from launch.plan.midtrain import plan_midtrain
+from launch.plan.rl import BUCKET_BYTES as PLANNED_BUCKET
+from launch.plan.rl import plan_rl
 from megatron_osim.config import ArchitectureConfig, MidtrainConfig, ParallelConfig
+from rl.config import RLConfig
+from rl.rollout.base import BUCKET_BYTES
 
 QWEN3_8B = load(ArchitectureConfig, shipped("architectures/qwen3-8b.yaml"))
 QWEN3_30B = load(ArchitectureConfig, shipped("architectures/qwen3-30b-a3b.yaml"))
@@ -149,3 +154,40 @@ def test_finished_run_is_compared_with_its_prediction(tmp_path: Path) -> None:
     assert "measured 40.00 GiB" in shown
     with pytest.raises(UsageError, match="no midtraining run"):
         compare(tmp_path, ClusterConfig())
+
+
+def judged(max_usd: float | None = None) -> RLConfig:
+    """A verbal-feedback run on a task that asks a judge and a critic."""
+    judge = {"model": "judge", "price": {"prompt": 1.0, "completion": 4.0}}
+    return RLConfig.model_validate(
+        {
+            "model": "models/qwen3-8b",
+            "tasks": [{"task": "humanual_chat", "algorithm": {"name": "verbal_feedback"}}],
+            "steps": 10,
+            "groups_per_step": 4,
+            "samples_per_prompt": 8,
+            "rollout": {"kind": "sglang", "servers": 4},
+            "parallel": {"tensor": 4, "sequence_parallel": True},
+            "precision": "bf16",
+            "client": {"judge": judge, "critic": judge, "max_usd": max_usd},
+        }
+    )
+
+
+def test_judge_calls_of_a_step_are_those_of_its_drafts_and_refinements() -> None:
+    loads, unknown = loads_per_step(judged())
+    assert not unknown
+    assert loads["judge"].calls == 2 * 4 * 8
+    assert loads["critic"].calls == 4 * 8
+    assert loads["judge"].prompt_tokens > 100 * loads["judge"].calls
+
+
+def test_run_that_judges_would_cost_more_than_its_budget_is_refused_with_the_steps_it_pays_for() -> None:
+    report = plan_rl(judged(max_usd=0.01), ClusterConfig(), QWEN3_8B).report
+    (problem,) = report.problems
+    assert "more than client.max_usd 0.01, which pays for steps=" in problem
+    assert not plan_rl(judged(max_usd=1000.0), ClusterConfig(), QWEN3_8B).report.refused
+
+
+def test_planner_knows_the_bucket_of_a_weight_sync() -> None:
+    assert PLANNED_BUCKET == BUCKET_BYTES

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from common.errors import GateError, UsageError
+from envs.tasks.humanual.task import EXAMPLES
 from envs.types import FailureReason, Row, Unscored
-from rl.config import GateConfig
+from rl.config import GateConfig, TaskConfig
 from rl.gates import check_failures, check_gap, measure_gap
 from rl.prompts import PromptStream, Source
 from rl.samples import sample_of
@@ -69,3 +72,12 @@ def test_failures_are_listed_by_reason_above_the_share() -> None:
     with pytest.raises(GateError, match="1 judge_failed") as caught:
         check_failures(failures, 19, GateConfig(max_failure_share=0.1), where="step 1")
     assert "quota" in str(caught.value)
+
+
+def test_task_that_ships_no_rows_reads_those_that_its_configuration_names(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in EXAMPLES))
+    task = TaskConfig(task="humanual_chat", data=path)
+    assert len(list(task.resolve().rows("train", None, 0))) == len(EXAMPLES)
+    with pytest.raises(UsageError, match="makes its own rows"):
+        TaskConfig(task="negotiate", data=path).resolve()
