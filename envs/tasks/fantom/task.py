@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -25,6 +25,24 @@ FORMS: Mapping[Kind, str] = {
     "binary": "Answer <answer>yes</answer> or <answer>no</answer>.",
     "fact": "Give a short answer as <answer>…</answer>.",
 }
+
+_TALK = {
+    "context": "Mia: I sold the boat.\nOto: Really? When?\n(Oto leaves.)\nLea: Who bought it?\nMia: My aunt did.",
+    "set_id": "invented",
+}
+EXAMPLES: tuple[Mapping[str, Any], ...] = (
+    _TALK
+    | {"question_type": "tom:belief:multiple-choice", "correct_answer": 1}
+    | {"complete_question": "Who bought the boat, as Oto sees it? (a) Mia's aunt (b) Oto does not know"},
+    _TALK
+    | {"question_type": "tom:answerability:list", "correct_answer": "['Mia', 'Lea']", "wrong_answer": ["Oto"]}
+    | {"complete_question": "Who knows the buyer of the boat?"},
+    _TALK
+    | {"question_type": "tom:answerability:binary", "correct_answer": "no"}
+    | {"complete_question": "Does Oto know the buyer of the boat?"},
+    _TALK | {"question_type": "fact", "correct_answer": "Mia's aunt"} | {"complete_question": "Who bought the boat?"},
+)
+"""Invented, in OdysSim's form."""
 
 
 def spec() -> TaskSpec:
@@ -48,13 +66,18 @@ def spec() -> TaskSpec:
         aggregate=all_right,
         part=lambda row: str(row.data["part"]),
         samples=_samples,
+        examples=lambda: list(_rows(EXAMPLES, "examples")),
     )
 
 
 def read_rows(path: Path) -> Iterator[Row]:
     """One row per question."""
-    for number, record in enumerate(read_records(path)):
-        where = f"{path}, record {number + 1}"
+    return _rows(read_records(path), str(path))
+
+
+def _rows(records: Iterable[Mapping[str, Any]], origin: str) -> Iterator[Row]:
+    for number, record in enumerate(records):
+        where = f"{origin}, record {number + 1}"
         context = str(field(record, "context", where=where))
         data = _autotom(record, where) if "answer_choices" in record else _odyssim(record, where)
         cluster = str(record.get("set_id") or record.get("part_id") or context[:200])

@@ -7,15 +7,14 @@ deception, length (chapters), prompt ("rules" or "brief"), rules (which label co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
-
 from common.errors import DataError
-from common.files import hash_json, read_jsonl
+from common.files import hash_json
+from envs.tasks.files import read_records
 from envs.tasks.hitom.generator import Difficulty, Part, Problem, generate
 from envs.tasks.hitom.sentences import question, render
 from envs.tasks.hitom.world import Rules, Tell
@@ -90,16 +89,13 @@ def problem_rows(problem: Problem, rules: Rules, prompt: PromptStyle, task: str 
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of the authors' `Hi-ToM_data.json` or of a JSONL file with their or OdysSim's fields."""
-    if not path.is_file():
-        raise DataError("no such file", where=str(path), fix="give the authors' Hi-ToM_data.json or a JSONL file")
-    records: Iterable[Any]
-    if path.suffix == ".jsonl":
-        records = read_jsonl(path)
-    else:
-        parsed = orjson.loads(path.read_bytes())
-        records = parsed.get("data", parsed) if isinstance(parsed, dict) else parsed
-    return [row_from_record(record, where=f"{path}, record {n}") for n, record in enumerate(records, 1)]
+    """Rows of the authors' `Hi-ToM_data.json`, or of JSON lines or Parquet with their or OdysSim's fields."""
+    rows = []
+    for number, record in enumerate(read_records(path), start=1):
+        inner = record.get("data")
+        records = inner if isinstance(inner, list) else [record]
+        rows += [row_from_record(one, where=f"{path}, record {number}") for one in records]
+    return rows
 
 
 def row_from_record(record: Mapping[str, Any], *, where: str = "") -> Row:

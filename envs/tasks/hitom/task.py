@@ -1,4 +1,4 @@
-"""What the registry lists about Hi-ToM: generated rows of two levels; real rows come from `rows.read_rows`."""
+"""What the registry lists about Hi-ToM: generated rows of two levels, or the authors' rows from a person's copy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from envs.tasks.hitom.corpus import spoken_answer
 from envs.tasks.hitom.env import SEAT, HitomEnv
 from envs.tasks.hitom.generator import Part
 from envs.tasks.hitom.levels import level
-from envs.tasks.hitom.rows import generated_rows, read_item
+from envs.tasks.hitom.rows import generated_rows, read_item, read_rows
 from envs.types import Episode, Limits, Row, Score, Seat
 
 ROWS_WITHOUT_LIMIT = 1000
@@ -37,6 +37,7 @@ def _spec(name: str, max_tokens: int) -> TaskSpec:
         licence="generated rows: as osim; the authors' rows: Apache-2.0",
         env=_env,
         rows=lambda split, limit, seed: rows(name, split, limit, seed),
+        read=read_rows if name == "hitom" else None,
         seats=(SEAT,),
         profiles=("strict", "soul"),
         feedback=FeedbackPolicy("rule", sees_gold=True),

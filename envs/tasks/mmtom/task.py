@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from common.errors import DataError
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
@@ -14,6 +15,18 @@ from envs.types import Limits, Row, Seat
 
 NAME = "mmtom"
 OPTIONS = re.compile(r"(.*)\(a\)(.*)\(b\)(.*?)(?:Please respond with either a or b\.?)?\s*\Z", re.DOTALL)
+
+EXAMPLES: tuple[Mapping[str, Any], ...] = tuple(
+    {
+        "question": f"Ada opens the {first}, closes it and walks to the {second}. Which one is more likely? "
+        f"(a) Ada looks for a cup. (b) Ada looks for the {first}. Please respond with either a or b.",
+        "answer": "a",
+        "question_type": kind,
+        "episode": number,
+    }
+    for number, (first, second, kind) in enumerate((("fridge", "stove", 1.1), ("cabinet", "sofa", 2.1)))
+)
+"""Invented, in the authors' form."""
 
 
 def spec() -> TaskSpec:
@@ -36,12 +49,17 @@ def spec() -> TaskSpec:
         source=Source("https://github.com/chuanyangjin/MMToM-QA", "cba94f39369828bf6f6173d3b8fd36f128fa0926"),
         part=lambda row: f"type {row.data['question_type']}",
         samples=_samples,
+        examples=lambda: list(_rows(EXAMPLES)),
     )
 
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The authors' questions.json (or OdysSim's rows with the same fields)."""
-    for number, record in enumerate(read_records(path)):
+    return _rows(read_records(path))
+
+
+def _rows(records: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+    for number, record in enumerate(records):
         data = {
             "question": str(field(record, "question")),
             "answer": str(field(record, "answer")).strip().lower(),

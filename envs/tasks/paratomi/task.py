@@ -1,13 +1,15 @@
 """ParaToMi: paraphrased stories about who looks where for what; the answer is a place named in the story.
 
-Formats: the authors' `.txt` (numbered lines; question, tab, answer) with its `.trace` beside it (question type), and
-OdysSim's records. Profiles: strict, exactly one answer block that is the place and nothing else; soul, the place as a
-whole word and no other candidate; author, a bare substring test, which a list of all places passes.
+Without files the rows are generated (generator.py); a person's own copy of the benchmark replaces them as split
+"test". Formats: the authors' `.txt` (numbered lines; question, tab, answer) with its `.trace` beside it (question
+type), and OdysSim's records. Profiles: strict, exactly one answer block that is the place and nothing else; soul, the
+place as a whole word and no other candidate; author, a bare substring test, which a list of all places passes.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +17,18 @@ from random import Random
 
 from common.errors import DataError
 from envs.env import Done, Feedback
-from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
+from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec
 from envs.tasks.files import field, read_records, texts
-from envs.types import Limits, Message, Outcome, Row, Score, Seat
+from envs.tasks.paratomi.generator import QUESTIONS_PER_STORY, Part, generated_rows
+from envs.types import Episode, Limits, Message, Outcome, Row, Score, Seat
 
 NAME = "paratomi"
 SEAT = "reader"
 FORM = "Think first if you like, then name the one place as <answer>place</answer>."
 LINE = re.compile(r"\A(\d+) (.*)\Z")
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+ROWS_WITHOUT_LIMIT = 1200
+_PARTS: Mapping[str, Part] = {"train": "train", "test": "heldout"}
 WORD = re.compile(r"[\w']+")
 
 
@@ -35,19 +40,26 @@ def spec() -> TaskSpec:
         version=1,
         metric=Metric("accuracy"),
         cluster="story",
-        licence="MIT (paraphrases); ToMi CC BY-NC 4.0",
+        licence="generated rows: as osim; the authors' rows: MIT (paraphrases), ToMi CC BY-NC 4.0",
         env=ParatomiEnv,
-        rows=no_rows(NAME),
+        rows=rows,
         read=read_rows,
         seats=(SEAT,),
         profiles=("strict", "soul", "author"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
         limits=Limits(max_turns=1, max_tokens=1024),
-        splits=("test",),
         source=Source("https://github.com/skywalker023/thought-tracing", "966eb2712714aa29b4d5d2395e39af94a2be90d7"),
+        aggregate=by_belief,
         part=lambda row: str(row.data["type"]),
         samples=_samples,
     )
+
+
+def rows(split: str, limit: int | None, seed: int) -> list[Row]:
+    """The first `limit` questions of generated stories; "train" and "test" share no story."""
+    count = ROWS_WITHOUT_LIMIT if limit is None else limit
+    made = generated_rows(NAME, _PARTS[split], -(-count // QUESTIONS_PER_STORY), seed)
+    return list(made)[:count]
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -166,6 +178,27 @@ class ParatomiEnv:
     def _right(self, state: Asked) -> bool | None:
         d = state.row.data
         return right(state.reply or "", d["answer"], d["choices"], self.profile)
+
+
+def by_belief(episodes: Sequence[Episode]) -> dict[str, float]:
+    """The authors' averages (test_tomi.py): an order is the mean of its two people, belief that of false and true."""
+    types: dict[str, list[float]] = defaultdict(list)
+    for episode in episodes:
+        outcome = episode.outcomes.get(SEAT)
+        if isinstance(outcome, Score):
+            types[str(episode.row.data["type"])].append(outcome.value)
+    means = {kind: sum(values) / len(values) for kind, values in types.items()}
+    found: dict[str, float] = {}
+    for name, kind in (("false belief", "tom"), ("true belief", "no_tom")):
+        orders = []
+        for order in ("first", "second"):
+            people = [means[k] for i in (0, 1) if (k := f"{order}_order_{i}_{kind}") in means]
+            orders += [sum(people) / len(people)] if people else []
+        if orders:
+            found[name] = sum(orders) / len(orders)
+    if len(found) == 2:
+        found["belief"] = sum(found.values()) / 2
+    return found
 
 
 def _samples(row: Row, seat: Seat) -> Sequence[str]:

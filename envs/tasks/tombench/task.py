@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,28 @@ LABEL = re.compile(r"\A\s*[A-D][.．、:：]\s*")
 """Some of the authors' options repeat their own letter."""
 ANSWER_COLUMN = "答案\nANSWER"
 ABILITY_COLUMN = "能力\nABILITY"
+
+EXAMPLES: tuple[Mapping[str, Any], ...] = (
+    {
+        "STORY": "Tom promises to be quiet and then sings.",
+        "QUESTION": "What does his sister feel?",
+        **{f"OPTION-{letter}": text for letter, text in zip("ABCD", ("Joy", "Anger", "Fear", "Pride"), strict=True)},
+        "故事": "汤姆答应安静，然后唱起歌来。",
+        "问题": "他的妹妹有什么感觉？",
+        **{f"选项{letter}": text for letter, text in zip("ABCD", ("快乐", "生气", "害怕", "骄傲"), strict=True)},
+        ANSWER_COLUMN: "B",
+        ABILITY_COLUMN: "Emotion: invented",
+    },
+    {
+        "language": "en",
+        "story": "Ida hides a gift for Leo.",
+        "question": "Does Leo know where it is?",
+        "options_dict": {"A": "Yes", "B": "No", "C": None, "D": None},
+        "correct_letter": "B",
+        "ability": "Knowledge",
+    },
+)
+"""Invented, in the authors' form and in OdysSim's."""
 
 
 def spec() -> TaskSpec:
@@ -44,12 +66,17 @@ def spec() -> TaskSpec:
         source=Source("https://github.com/zhchen18/ToMBench", "4f491f0784ed31ef93a8837615fbc48f885cf78d"),
         part=lambda row: str(row.data["part"]),
         samples=_samples,
+        examples=lambda: list(_rows(EXAMPLES)),
     )
 
 
 def read_rows(path: Path) -> Iterator[Row]:
     """Both languages of every record of the authors' files; OdysSim's records as they are."""
-    for number, record in enumerate(read_records(path)):
+    return _rows(read_records(path))
+
+
+def _rows(records: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+    for number, record in enumerate(records):
         languages = ("en", "zh") if ANSWER_COLUMN in record else (str(field(record, "language")),)
         for language in languages:
             item = _authors(record, language) if ANSWER_COLUMN in record else _odyssim(record)
@@ -75,14 +102,14 @@ def author_rule(item: Item, reply: str) -> int | None:
     return index if index < len(item.options) else None
 
 
-def _authors(record: dict[str, Any], language: str) -> tuple[str, str, list[str], str]:
+def _authors(record: Mapping[str, Any], language: str) -> tuple[str, str, list[str], str]:
     column = partial(OPTION_COLUMNS[language].format)
     options = [LABEL.sub("", str(record[column(letter)])) for letter in "ABCD" if record.get(column(letter))]
     story, question = (str(record[name]) for name in TEXT_COLUMNS[language])
     return story, question, options, str(record[ANSWER_COLUMN]).strip()
 
 
-def _odyssim(record: dict[str, Any]) -> tuple[str, str, list[str], str]:
+def _odyssim(record: Mapping[str, Any]) -> tuple[str, str, list[str], str]:
     options = record.get("options_dict") or record.get("options") or {}
     listed = [str(options[k]) for k in sorted(options) if options[k]] if isinstance(options, dict) else list(options)
     return (

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from common.config import validate
 from common.errors import ConfigError, DataError
+from envs import registry
+from envs.registry import with_data
 from envs.tasks.hitom.generator import Difficulty, generate, hash_story, part_of
 from envs.tasks.hitom.levels import LEVELS
 from envs.tasks.hitom.rows import generated_rows, prompt_text, read_item, read_rows, row_from_record, split_choices
@@ -86,6 +90,15 @@ def test_the_authors_rows_load(hitom_samples: Path) -> None:
     assert len({row.cluster for row in rows}) == 6
     assert all(len(read_item(row).choices) == 15 for row in rows)
     assert all("Read the following" not in read_item(row).story for row in rows)
+
+
+def test_odyssims_parquet_is_read_through_the_registry(tmp_path: Path) -> None:
+    record = {key: str(value) for key, value in RECORD.items() if key != "choices"}
+    extra = record | {"choices": RECORD["choices"], "deception": "True", "correct_answer": "blue_box"}
+    table = pa.Table.from_pylist([{"data_source": "hitom", "prompt": [], "extra_info": extra}])
+    pq.write_table(table, tmp_path / "test.parquet")
+    (row,) = with_data(registry.get("hitom"), tmp_path / "test.parquet").rows("test", None, 0)
+    assert read_item(row).letter == "B"
 
 
 def test_odyssims_field_names_load_too() -> None:

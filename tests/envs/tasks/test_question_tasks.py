@@ -114,7 +114,7 @@ def test_bad_records_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no benchmark file"):
         with_data(registry.get("mmtom"), tmp_path / "none.txt").rows("test", None, 0)
     with pytest.raises(UsageError, match="makes its own rows"):
-        with_data(registry.get("hitom"), tmp_path)
+        with_data(registry.get("hitom_mini"), tmp_path)
 
 
 def test_naming_every_place_passes_the_authors_paratomi_rule_and_earns_nothing_under_strict() -> None:
