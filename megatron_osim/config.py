@@ -219,6 +219,14 @@ class ParallelConfig(Config):
         return world_size // self.model_size
 
 
+class LoRAConfig(Config):
+    """Low-rank adapters on all linear layers of the decoder; everything else is frozen (megatron_osim/lora.py)."""
+
+    rank: int = Field(default=32, ge=1)
+    alpha: float = Field(default=64.0, gt=0)
+    """The adapter's output is multiplied by alpha / rank."""
+
+
 class OptimizerConfig(Config):
     """AdamW with fp32 master weights and a learning rate that is a pure function of the step."""
 

@@ -166,7 +166,8 @@ class _ChunkedScores(torch.autograd.Function):
         hidden_Th, weight_Vh, labels_TK, lse_T, entropy_T, kept = ctx.saved_tensors
         plan: _Plan = ctx.plan
         grad_hidden_Th = torch.empty_like(hidden_Th)
-        grad_weight_Vh = torch.zeros_like(weight_Vh, dtype=torch.float32)
+        wants_weight = ctx.needs_input_grad[1]  # False where the output layer is frozen
+        grad_weight_Vh = torch.zeros_like(weight_Vh, dtype=torch.float32) if wants_weight else None
         for start in range(0, hidden_Th.shape[0], plan.chunk_tokens):
             part = slice(start, start + plan.chunk_tokens)
             logits_tV = kept if kept.numel() else _logits(hidden_Th[part], weight_Vh, plan)
@@ -185,5 +186,7 @@ class _ChunkedScores(torch.autograd.Function):
                 grad_tV -= spread_tV * grad_entropy_T[part].unsqueeze(1)
             grad_tV = (grad_tV / plan.temperature).to(weight_Vh.dtype)
             torch.mm(grad_tV, weight_Vh, out=grad_hidden_Th[part])
-            grad_weight_Vh += grad_tV.t() @ hidden_Th[part]
-        return grad_hidden_Th, grad_weight_Vh.to(weight_Vh.dtype), None, None
+            if grad_weight_Vh is not None:
+                grad_weight_Vh += grad_tV.t() @ hidden_Th[part]
+        grad_weight = None if grad_weight_Vh is None else grad_weight_Vh.to(weight_Vh.dtype)
+        return grad_hidden_Th, grad_weight, None, None

@@ -104,6 +104,8 @@ def _mark_tensor_parallel(chunk: DecoderModel, arch: ArchitectureConfig) -> None
     """Mark split parameters. Megatron does so only while it draws weights; unmarked ones are counted on one tensor
     rank only, and the gradient norm (and with it clipping) is wrong without an error."""
     for name, parameter in chunk.named_parameters():
+        if hasattr(parameter, "tensor_model_parallel"):
+            continue
         rule = rule_for(arch, name)
-        if not isinstance(rule, Replicated) and not hasattr(parameter, "tensor_model_parallel"):
+        if not isinstance(rule, Replicated):
             set_tensor_model_parallel_attributes(parameter, True, 1 if isinstance(rule, Row) else 0, 1)

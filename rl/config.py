@@ -12,7 +12,7 @@ from envs import registry
 from envs.client.config import ClientConfig
 from envs.detectors.base import DETECTORS
 from envs.registry import TaskSpec
-from megatron_osim.config import CheckpointConfig, OptimizerConfig, ParallelConfig
+from megatron_osim.config import CheckpointConfig, LoRAConfig, OptimizerConfig, ParallelConfig
 from rl.algorithms import AlgorithmConfig, GRPOConfig
 from rl.rollout.config import RolloutConfig, WeightSyncConfig
 
@@ -110,6 +110,8 @@ class RLConfig(Config):
     screen: tuple[str, ...] = ()
     """Detectors (envs/detectors) whose findings drop a rollout from its group. All are logged as rates."""
     parallel: ParallelConfig = ParallelConfig()
+    lora: LoRAConfig | None = None
+    """Train adapters on all linear layers alone; engines and exports get them merged. Null: train all weights."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=5e-6, schedule="constant")
     precision: Literal["fp32", "bf16"] = "fp32"
     ema_decay: float | None = Field(default=None, gt=0, lt=1)

@@ -22,6 +22,7 @@ from megatron_osim.checkpoint import Checkpoint, Checkpointer, latest_checkpoint
 from megatron_osim.config import ArchitectureConfig
 from megatron_osim.convert import export_hf, load_hf
 from megatron_osim.layout import check_layout
+from megatron_osim.lora import attach as attach_lora
 from megatron_osim.model import DecoderModel, build_model
 from megatron_osim.runtime import Ranks
 from megatron_osim.runtime.stop import StopRequest
@@ -249,6 +250,8 @@ def build_actor(config: RLConfig, ranks: Ranks) -> Actor:
         load_hf(chunks, arch, config.model)
     else:
         _load_weights(chunks, config.init_checkpoint)
+    if config.lora is not None:
+        attach_lora(chunks, arch, config.lora, seed=config.seed)
     trainer = build_trainer(chunks, arch, config.parallel, config.optimizer, ranks, precision=config.precision)
     return Actor(trainer, config)
 

@@ -21,7 +21,7 @@ from common.errors import UsageError
 from common.files import atomic_directory, write_json
 from megatron_osim.config import ArchitectureConfig
 from megatron_osim.convert.mapping import Replicated, global_names, hf_shape, rule_for
-from megatron_osim.convert.parameters import named_parameters
+from megatron_osim.convert.parameters import merged, named_parameters
 from megatron_osim.model import DecoderModel
 
 TOKENIZER_FILES = (
@@ -41,6 +41,7 @@ DTYPE_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float
 @torch.no_grad()
 def iter_hf_tensors(chunks: Sequence[DecoderModel], arch: ArchitectureConfig) -> Iterator[tuple[str, Tensor]]:
     """Yield (Hugging Face name, whole tensor) on rank 0, on its device; other ranks take part and yield nothing.
+    Adapters are merged into their weights, one tensor at a time.
 
     Collective: every rank must run the iterator to its end.
     """
@@ -52,7 +53,7 @@ def iter_hf_tensors(chunks: Sequence[DecoderModel], arch: ArchitectureConfig) ->
         owner = _owner(arch, name)
         rule = rule_for(arch, name)
         if tensor_ranks[0] == owner:
-            shard = mine[name].detach()
+            shard = merged(name, mine)
             if isinstance(rule, Replicated):
                 full = shard
             else:

@@ -20,7 +20,7 @@ from common.files import read_json
 from common.seeds import derive_seed
 from megatron_osim.config import ArchitectureConfig
 from megatron_osim.convert.mapping import hf_shape, rule_for
-from megatron_osim.convert.parameters import named_parameters
+from megatron_osim.convert.parameters import is_adapter, named_parameters
 from megatron_osim.model import DecoderModel
 
 Source = Callable[[str], Tensor]
@@ -70,6 +70,8 @@ def _fill(chunks: Sequence[DecoderModel], arch: ArchitectureConfig, source: Sour
     rank = parallel_state.get_tensor_model_parallel_rank()
     size = parallel_state.get_tensor_model_parallel_world_size()
     for name, parameter in named_parameters(chunks, arch).items():
+        if is_adapter(name):
+            continue
         rule = rule_for(arch, name)
         parts = [source(hf_name) for hf_name in rule.hf_names]
         for hf_name, part in zip(rule.hf_names, parts, strict=True):

@@ -6,10 +6,11 @@ Both layer specs are shown under the local spec's names, so that conversion code
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from megatron.core import parallel_state
 from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
+from torch import Tensor
 from torch.nn import Parameter
 
 from megatron_osim.config import ArchitectureConfig
@@ -20,6 +21,13 @@ _FROM_TE = (
     (r"(decoder\.layers\.\d+\.)mlp\.linear_fc1\.layer_norm_weight", r"\1pre_mlp_layernorm.weight"),
     (r"(.*\.experts\.)(linear_fc[12])\.weight(\d+)", r"\1local_experts.\3.\2.weight"),
 )
+
+ADAPTER_A, ADAPTER_B = ".lora.a", ".lora.b"
+"""Endings of the adapters of megatron_osim/lora.py, which have no Hugging Face counterpart."""
+
+
+def is_adapter(name: str) -> bool:
+    return name.endswith((ADAPTER_A, ADAPTER_B))
 
 
 def named_parameters(chunks: Sequence[DecoderModel], arch: ArchitectureConfig) -> dict[str, Parameter]:
@@ -41,6 +49,18 @@ def named_parameters(chunks: Sequence[DecoderModel], arch: ArchitectureConfig) -
                 name = "embedding.word_embeddings.weight"
             out[name] = parameter
     return out
+
+
+def merged(name: str, parameters: Mapping[str, Parameter]) -> Tensor:
+    """This rank's shard of a weight with its adapter, if it has one, added in; a new tensor then. Names are those of
+    `named_parameters`."""
+    weight = parameters[name].detach()
+    stem = name.removesuffix(".weight")
+    if stem == name or stem + ADAPTER_A not in parameters:
+        return weight
+    a, b = parameters[stem + ADAPTER_A], parameters[stem + ADAPTER_B]
+    delta = b.lora_scale * (b.detach().float() @ a.detach().float())
+    return (weight.float() + delta).to(weight.dtype)
 
 
 def _renumber(name: str, pattern: str, offset: int) -> str:

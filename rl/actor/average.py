@@ -1,8 +1,9 @@
 """A running average of the actor's weights: the teacher of on-policy distillation with `teacher: ema`.
 
 Each rank averages its own shards in fp32, on the CPU. After every step: average <- decay * average + (1 - decay) *
-weights; it starts as the first weights. Saved as a Hugging Face folder beside the checkpoint, so any layout can load
-it; in bf16 runs that rounds it to bf16 once per resume.
+weights; it starts as the first weights. With LoRA the weights are the merged ones (averages of A and of B would not
+multiply to the average of B A); while the average is in place, B is 0. Saved as a Hugging Face folder beside the
+checkpoint, so any layout can load it; in bf16 runs that rounds it to bf16 once per resume.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.nn import Parameter
 
 from megatron_osim.config import ArchitectureConfig
 from megatron_osim.convert import export_hf, load_hf
+from megatron_osim.convert.parameters import ADAPTER_B, is_adapter, merged, named_parameters
 from megatron_osim.model import DecoderModel
 
 
@@ -26,24 +28,27 @@ class WeightAverage:
     def __init__(self, chunks: Sequence[DecoderModel], arch: ArchitectureConfig, decay: float) -> None:
         self.decay = decay
         self._chunks, self._arch = chunks, arch
-        self._parameters: list[Parameter] = [p for chunk in chunks for p in chunk.parameters()]
-        self.tensors: list[Tensor] = [_copy(p) for p in self._parameters]
+        self._parameters = named_parameters(chunks, arch)
+        self._base = [name for name in self._parameters if not is_adapter(name)]
+        self._silenced = [p for name, p in self._parameters.items() if name.endswith(ADAPTER_B)]
+        self.tensors: list[Tensor] = self._now()
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights as they are now."""
-        for mean, parameter in zip(self.tensors, self._parameters, strict=True):
-            mean.mul_(self.decay).add_(parameter.detach().to(mean), alpha=1.0 - self.decay)
+        for mean, now in zip(self.tensors, self._now(), strict=True):
+            mean.mul_(self.decay).add_(now, alpha=1.0 - self.decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The model holds the average inside the block, its own weights again after it."""
-        own = [p.detach().clone() for p in self._parameters]
-        self._load(self.tensors)
+        targets = [*(self._parameters[name] for name in self._base), *self._silenced]
+        own = [p.detach().clone() for p in targets]
+        _load(targets, [*self.tensors, *(torch.zeros_like(p) for p in self._silenced)])
         try:
             yield
         finally:
-            self._load(own)
+            _load(targets, own)
 
     def save(self, folder: Path) -> None:
         """Write the whole average as a Hugging Face folder. Collective."""
@@ -54,13 +59,15 @@ class WeightAverage:
         """Take up what `save` wrote, in any layout."""
         with self.in_place():
             load_hf(self._chunks, self._arch, folder)
-            self.tensors = [_copy(p) for p in self._parameters]
+            self.tensors = self._now()
 
-    @torch.no_grad()
-    def _load(self, values: Sequence[Tensor]) -> None:
-        for parameter, value in zip(self._parameters, values, strict=True):
-            parameter.copy_(value)
+    def _now(self) -> list[Tensor]:
+        """Copies of the present weights, adapters merged."""
+        now = (merged(name, self._parameters) for name in self._base)
+        return [w.to(device="cpu", dtype=torch.float32, copy=True) for w in now]
 
 
-def _copy(parameter: Parameter) -> Tensor:
-    return parameter.detach().to(device="cpu", dtype=torch.float32, copy=True)
+@torch.no_grad()
+def _load(parameters: Sequence[Parameter], values: Sequence[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)

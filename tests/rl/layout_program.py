@@ -10,6 +10,7 @@ import numpy as np
 
 from common.files import write_json
 from common.run_folder import RunFolder
+from megatron_osim.checkpoint import Checkpointer
 from megatron_osim.config import ParallelConfig
 from megatron_osim.convert import export_hf
 from rl.loop import train
@@ -21,6 +22,14 @@ from tests.rl import runs
 LAYOUTS = {
     "one": (1, {}),
     "tp2": (2, {"tensor": 2, "sequence_parallel": True}),
+    "pp2": (2, {"pipeline": 2}),
+    "dp2": (2, {}),
+}
+LORA_LAYOUTS = {
+    "tp2": (2, {"tensor": 2, "sequence_parallel": True}),
+    "one": (1, {}),
+    "tp2_plain": (2, {"tensor": 2}),
+    "tp2_recompute": (2, {"tensor": 2, "sequence_parallel": True, "recompute": "full"}),
     "pp2": (2, {"pipeline": 2}),
     "dp2": (2, {}),
 }
@@ -93,6 +102,35 @@ def record(out: Path, name: str, model: Path) -> None:
         export_hf(actor.trainer.chunks, actor.trainer.arch, out / name / "hf")
 
 
+def record_lora(out: Path, name: str, model: Path) -> None:
+    """Two updates of adapters; then a checkpoint, which the first layout writes and all others read."""
+    world_size, parallel = LORA_LAYOUTS[name]
+    config = runs.config(
+        model,
+        {"name": "grpo"},
+        parallel=parallel,
+        lora={"rank": 4, "alpha": 8},
+        max_tokens_per_micro_batch=80,
+        optimizer={"lr": 1e-2, "schedule": "constant", "eps": 1e-4},
+    )
+    with layout(ParallelConfig(**parallel), world_size, out / f"lora-{name}.rendezvous") as ranks:
+        if ranks is None:
+            return
+        actor = build_actor(config, ranks)
+        updates = [actor.update(actor.prepare(samples(step)), step=step) for step in range(2)]
+        folder = out / f"lora-{name}"
+        export_hf(actor.trainer.chunks, actor.trainer.arch, folder / "hf")
+        if ranks.is_first:
+            write_json(out / f"lora-{name}.json", {"norms": [u.grad_norm for u in updates]})
+        if name == "tp2":
+            checkpointer = Checkpointer(actor.trainer, out / "lora-checkpoints", config.checkpoint)
+            checkpointer.save(2)
+            checkpointer.wait()
+        fresh = build_actor(config, ranks)
+        Checkpointer(fresh.trainer, out / "lora-checkpoints", config.checkpoint).load_latest()
+        export_hf(fresh.trainer.chunks, fresh.trainer.arch, folder / "loaded" / "hf")
+
+
 def loop(out: Path, name: str, model: Path) -> None:
     world_size, parallel = LAYOUTS[name]
     config = runs.config(model, {"name": "opd"}, parallel=parallel, steps=2)
@@ -107,6 +145,8 @@ def main(out: Path) -> None:
         record(out, name, model)
     for name in ("one", "tp2", "dp2"):
         loop(out, name, model)
+    for name in LORA_LAYOUTS:
+        record_lora(out, name, model)
 
 
 if __name__ == "__main__":

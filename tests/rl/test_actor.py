@@ -9,6 +9,7 @@ import pytest
 
 from common.files import read_json
 from tests.rl import runs
+from tests.rl.layout_program import LORA_LAYOUTS
 
 OTHERS = ("tp2", "pp2", "dp2")
 TOLERANCE = 1e-5
@@ -68,3 +69,28 @@ def test_the_loop_on_two_ranks_does_what_it_does_on_one(name: str, recorded: Pat
         assert b["reward/mean"] == a["reward/mean"] and b["train/tokens"] == a["train/tokens"]
         assert b["train/loss"] == pytest.approx(a["train/loss"], abs=TOLERANCE)
         assert b["gap/max"] < 1e-4
+
+
+@pytest.mark.parametrize("name", [n for n in LORA_LAYOUTS if n != "one"])
+def test_adapters_get_the_update_of_one_rank_under_every_layout(name: str, recorded: Path) -> None:
+    reference, found = weights(recorded / "lora-one"), weights(recorded / f"lora-{name}")
+    for key, value in reference.items():
+        np.testing.assert_allclose(found[key], value, atol=TOLERANCE, rtol=0, err_msg=key)
+    a, b = (read_json(recorded / f"lora-{n}.json")["norms"] for n in ("one", name))
+    assert b == pytest.approx(a, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", LORA_LAYOUTS)
+def test_a_checkpoint_of_adapters_loads_in_every_layout(name: str, recorded: Path) -> None:
+    saved, loaded = weights(recorded / "lora-tp2"), weights(recorded / f"lora-{name}" / "loaded")
+    for key, value in saved.items():
+        np.testing.assert_allclose(loaded[key], value, atol=1e-7, rtol=0, err_msg=key)
+
+
+def test_adapters_change_linear_layers_only(recorded: Path, model: Path) -> None:
+    from safetensors.torch import load_file
+
+    base = {name: t.numpy() for name, t in load_file(model / "model.safetensors").items()}
+    found = weights(recorded / "lora-one")
+    changed = {key for key, value in found.items() if not np.array_equal(base[key], value)}
+    assert changed == {key for key in base if key.endswith("_proj.weight")}
