@@ -57,6 +57,8 @@ BUILTIN: Mapping[str, str] = {
     "sotopia_hard": "envs.tasks.sotopia:hard_spec",
     "sotopia_selfplay": "envs.tasks.sotopia:selfplay_spec",
     "userllm": "envs.tasks.userllm:spec",
+    "rewardbench2": "envs.tasks.judging:rewardbench_spec",
+    "rm_r1": "envs.tasks.judging:rm_r1_spec",
     "sim_math": "envs.tasks.sim_arena:math_spec",
     "sim_doc": "envs.tasks.sim_arena:doc_spec",
 }
