@@ -8,18 +8,21 @@ from random import Random
 from typing import Any
 
 from envs.env import Feedback
-from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
+from envs.registry import FeedbackPolicy, Metric, Profile, Source, SurveyAnswer, TaskSpec, no_rows
 from envs.tasks.reading import checked
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat
-from envs.tasks.socsci210.aggregate import ANSWER, distribution_measures, survey_answer
 from envs.tasks.socsci210.rows import NAME, READ, Response
 from envs.tasks.socsci210.scorers import accuracy, read_answer, worth
-from envs.types import Limits, Message, Outcome, Row, Score, Seat
+from envs.types import Episode, Limits, Message, Outcome, Row, Score, Seat
 
 GROUNDING = (
     "You are the person described in the next message, taking part in a study. Answer as this person would, not as "
     "the average person and not as an expert."
 )
+
+
+ANSWER = "answer"
+"""The part of a score that holds the number given."""
 
 
 def spec() -> TaskSpec:
@@ -44,7 +47,6 @@ def spec() -> TaskSpec:
             "https://huggingface.co/datasets/socratesft/SocSci210",
             note="as rows with a scale: socsci210_val.parquet of sunweiwei/sim-eval-data",
         ),
-        aggregate=distribution_measures,
         part=lambda row: str(row.data["kind"]),
         samples=_samples,
         survey=survey_answer,
@@ -90,6 +92,18 @@ class SurveyEnv(SingleTurn[Response]):
 
     def privileged(self, row: Row, seat: Seat) -> str | None:
         return f"This person answered {checked(Response, row.data, row.prompt_id).response:g}."
+
+
+def survey_answer(episode: Episode) -> SurveyAnswer | None:
+    """The answer beside the respondent's, whose distributions per question are compared: no single answer can show
+    that a model gives every respondent the same one. None where the episode has no score."""
+    outcome, d = episode.outcomes.get(SEAT), checked(Response, episode.row.data, episode.row.prompt_id)
+    if not isinstance(outcome, Score):
+        return None
+    given = outcome.parts.get(ANSWER)
+    if d.kind == "ordinal":
+        return SurveyAnswer(d.group, given, d.response)
+    return SurveyAnswer(d.group, None if given is None else f"{given:g}", f"{d.response:g}")
 
 
 def form(question: Response) -> str:

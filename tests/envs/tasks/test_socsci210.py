@@ -1,4 +1,4 @@
-"""SocSci210: what one answer earns, what the middle of the scale earns, and how a study's answers are spread."""
+"""SocSci210: what one answer earns, what the middle of the scale earns, and what is told of a study's answers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from common.errors import DataError
 from envs import registry
 from envs.registry import TaskSpec, with_data
-from envs.tasks.socsci210.aggregate import distribution_measures, survey_answer, wasserstein
 from envs.tasks.socsci210.rows import Response
 from envs.tasks.socsci210.scorers import gain_over_middle, worth
-from envs.tasks.socsci210.task import EXAMPLES
-from envs.types import Episode, FailureReason, Row, Score, Unscored
+from envs.tasks.socsci210.task import EXAMPLES, survey_answer
+from envs.types import Episode, FailureReason, Row, Unscored
 from tests.envs.tasks.published import as_jsonl, as_parquet, episode_of, score
 
 
@@ -87,38 +86,10 @@ def test_a_scale_that_does_not_hold_the_response_is_refused(tmp_path: Path) -> N
         rows_of(as_jsonl(tmp_path / "rows.jsonl", [bad]))
 
 
-def study(answers: list[float], responses: list[float]) -> list[Episode]:
-    data = {"group": "g", "low": 1.0, "high": 7.0}
-    return [
-        Episode(
-            Row("socsci210", str(i), "s", {**data, "response": r}),
-            0,
-            says=(),
-            views={},
-            traces={},
-            outcomes={"reader": Score(0.5, {"answer": a})},
-        )
-        for i, (a, r) in enumerate(zip(answers, responses, strict=True))
-    ]
-
-
-def test_a_model_that_always_says_the_same_is_seen_in_the_spread_of_its_answers() -> None:
-    people = [1.0, 2.0, 4.0, 6.0, 7.0]
-    uniform = distribution_measures(study([4.0] * 5, people))
-    assert uniform["spread of answers, model / people"] == 0.0
-    assert uniform["distance of distributions / range"] == pytest.approx(10 / 5 / 6)
-    shuffled = distribution_measures(study(people[::-1], people))
-    assert shuffled["distance of distributions / range"] == 0.0
-    assert shuffled["spread of answers, model / people"] == pytest.approx(1.0)
-    assert distribution_measures(study([4.0], [4.0])) == {}
-
-
-def test_wasserstein_is_the_mean_gap_of_sorted_values() -> None:
-    assert wasserstein([1, 3], [3, 1]) == 0 and wasserstein([1, 1], [1, 3]) == 1
-
-
 def test_an_unreadable_answer_is_told_as_none_and_a_failed_episode_not_at_all(tmp_path: Path) -> None:
-    spec, (row, *_) = rows_of(as_jsonl(tmp_path / "rows.jsonl", EXAMPLES))
+    spec, (row, binary, _) = rows_of(as_jsonl(tmp_path / "rows.jsonl", EXAMPLES))
+    category = survey_answer(episode_of(spec, binary, "<answer>no</answer>"))
+    assert category is not None and (category.answer, category.human) == ("0", "1")
     read, unread = (survey_answer(episode_of(spec, row, text)) for text in ("<answer>5</answer>", "five or so"))
     assert read is not None and (read.answer, read.human) == (5.0, 6.0)
     assert unread is not None and unread.answer is None and unread.question == read.question
