@@ -2,14 +2,16 @@
 
 Checked on the first rows: the row source is repeatable and its ids unique; start, turn, view, hear and score are pure
 (equal inputs, equal outputs; a given state is not changed); views only extend; scores lie in [0, 1] for known
-seats; play is deterministic; judges that are asked are declared; no private text reaches another seat's view.
+seats; play is deterministic; judges that are asked are declared; no private text reaches another seat's view, and a
+task with several seats says what is private; under `strict` an empty turn or a copied prompt never earns the full
+score.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -18,6 +20,7 @@ from common.seeds import derive_rng
 from envs.env import Done, Env, FormatError, JudgeAsk, JudgePanel
 from envs.judges.base import JudgeFailed, Verdict
 from envs.play import play
+from envs.players.base import Ask
 from envs.players.scripted import ScriptedPlayer
 from envs.registry import TaskSpec
 from envs.types import Episode, FailureReason, Limits, Row, Score, Seat, Unscored
@@ -32,6 +35,12 @@ GENERIC_SAMPLES = (
     "é\u202e\x00 \U0001f600",
 )
 MAX_TURNS = 12
+OUT_OF_BOUNDS = "a score is a number in [0, 1]"
+"""How `envs.types.Score` refuses a value."""
+EXPLOITS: Mapping[str, Callable[[Ask], str]] = {
+    "an empty turn": lambda ask: "",
+    "a copy of the prompt": lambda ask: "\n".join(message.content for message in ask.view),
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ def check(spec: TaskSpec, *, rows: Sequence[Row] | None = None) -> list[Violatio
             found += islice(spec.rows(split, ROWS, 0), ROWS)
     if not found:
         return [*violations, Violation("rows", "the task gives no rows")]
+    if spec.private is None and len(spec.env(spec.profiles[0]).seats) > 1:
+        violations.append(Violation("privacy", "several seats, and `private` does not say what each may keep"))
     for profile in spec.profiles:
         env = spec.env(profile)
         if unknown := set(spec.seats) - set(env.seats):
@@ -75,7 +86,15 @@ def check(spec: TaskSpec, *, rows: Sequence[Row] | None = None) -> list[Violatio
             continue
         for row in found:
             violations += _check_row(spec, env, row)
+            if profile == "strict":
+                violations += _check_exploits(spec, env, row)
     return violations
+
+
+def leaks(spec: TaskSpec, rows: Sequence[Row]) -> list[Violation]:
+    """Private texts of `rows` that reach another seat's view: the string search alone, for many rows."""
+    env = spec.env(spec.profiles[0])
+    return [v for row in rows for v in _check_privacy(spec, asyncio.run(_play(spec, env, row, 0, 1, NoJudge())))]
 
 
 def _check_source(spec: TaskSpec, split: str) -> Iterator[Violation]:
@@ -90,7 +109,7 @@ def _check_source(spec: TaskSpec, split: str) -> Iterator[Violation]:
 
 def _check_row(spec: TaskSpec, env: Env[Any], row: Row) -> Iterator[Violation]:
     where = f"{row.prompt_id}: "
-    count = len(_samples(spec, row, env.seats[0]))
+    count, buggy = len(_samples(spec, row, env.seats[0])), False
     for first, stride in [(i, 0) for i in range(count)] + [(0, 1), (1, 2)]:
         judge = NoJudge()
         one, two = (asyncio.run(_play(spec, env, row, first, stride, judge)) for _ in range(2))
@@ -98,25 +117,49 @@ def _check_row(spec: TaskSpec, env: Env[Any], row: Row) -> Iterator[Violation]:
             yield Violation("determinism", f"{where}two plays with the same seed and script differ")
         for seat, outcome in one.outcomes.items():
             if isinstance(outcome, Unscored) and outcome.reason == FailureReason.BUG:
-                yield Violation("bug", f"{where}{seat}: {outcome.detail}")
+                buggy = True
+                rule = "bounds" if OUT_OF_BOUNDS in outcome.detail else "bug"
+                yield Violation(rule, f"{where}{seat}: {outcome.detail}")
         if missing := set(spec.seats) - set(one.outcomes):
             yield Violation("scores", f"{where}no outcome for {sorted(missing)}")
         if undeclared := judge.asked - {j.id for j in spec.judges}:
             yield Violation("judges", f"{where}asks {sorted(undeclared)}, which the spec does not declare")
         yield from _check_privacy(spec, one)
-    yield from _check_purity(env, row, where, _samples(spec, row, env.seats[0]))
+    if not buggy:
+        yield from _check_purity(env, row, where, _samples(spec, row, env.seats[0]))
+
+
+def _check_exploits(spec: TaskSpec, env: Env[Any], row: Row) -> Iterator[Violation]:
+    """Policies that behave in no way: what they earn, anybody would."""
+    partners = {seat: _sensible(spec, row, seat) for seat in env.seats if seat not in spec.seats}
+    for name, policy in EXPLOITS.items():
+        players = {**partners, **{seat: ScriptedPlayer(policy) for seat in spec.seats}}
+        episode = asyncio.run(play(env, row, players, judge=NoJudge(), seed=0, limits=_limits(spec)))
+        for seat in spec.seats:
+            outcome = episode.outcomes.get(seat)
+            if isinstance(outcome, Score) and outcome.value >= 1.0:
+                yield Violation("exploit", f"{row.prompt_id}: {name} earns {seat} the full score")
 
 
 async def _play(spec: TaskSpec, env: Env[Any], row: Row, first: int, stride: int, judge: NoJudge) -> Episode:
     """At turn t every seat says its sample number `first + t * stride`."""
+    players = {seat: _speaker(spec, row, seat, first, stride) for seat in env.seats}
+    return await play(env, row, players, judge=judge, seed=first, limits=_limits(spec), want_feedback=True)
 
-    def speaker(seat: Seat) -> ScriptedPlayer:
-        lines = _samples(spec, row, seat)
-        return ScriptedPlayer(lambda ask: lines[(first + ask.turn * stride) % len(lines)])
 
-    limits = Limits(max_turns=min(MAX_TURNS, spec.limits.max_turns))
-    players = {seat: speaker(seat) for seat in env.seats}
-    return await play(env, row, players, judge=judge, seed=first, limits=limits, want_feedback=True)
+def _speaker(spec: TaskSpec, row: Row, seat: Seat, first: int, stride: int) -> ScriptedPlayer:
+    lines = _samples(spec, row, seat)
+    return ScriptedPlayer(lambda ask: lines[(first + ask.turn * stride) % len(lines)])
+
+
+def _sensible(spec: TaskSpec, row: Row, seat: Seat) -> ScriptedPlayer:
+    """A partner who says only what the task gave as samples."""
+    lines = (spec.samples(row, seat) if spec.samples is not None else ()) or ("yes",)
+    return ScriptedPlayer(lambda ask: lines[ask.turn % len(lines)])
+
+
+def _limits(spec: TaskSpec) -> Limits:
+    return Limits(max_turns=min(MAX_TURNS, spec.limits.max_turns))
 
 
 def _samples(spec: TaskSpec, row: Row, seat: Seat) -> Sequence[str]:

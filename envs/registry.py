@@ -1,19 +1,22 @@
 """The task registry: what each task is, measured how, under which licence, and how to make its environment.
 
 Registration is an explicit list (`BUILTIN`); importing a module has no effect. A task package offers a function
-`spec() -> TaskSpec`. A third-party task is named `package.module:function` and needs no registration.
+`spec() -> TaskSpec`. A third-party task is named `package.module:function` or `FILE.py` and needs no registration.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import UsageError
+from common.files import hash_file
 from common.seeds import derive_seed
 from envs.env import Env
 from envs.judges.spec import JudgeSpec
@@ -24,6 +27,9 @@ Axis = Literal["CONV", "SS", "COG", "ROLE", "EVAL"]
 
 Profile = Literal["strict", "soul", "author"]
 """Scorer profiles: ours (used for reward), OdysSim's, the benchmark authors' own rule."""
+
+FUNCTION = "spec"
+"""What a task file calls the function that makes its TaskSpec."""
 
 BUILTIN: Mapping[str, str] = {
     "coser": "envs.tasks.coser:spec",
@@ -170,7 +176,10 @@ def names() -> list[str]:
 
 
 def get(name: str) -> TaskSpec:
-    """The task of this name, or `package.module:function` for a task outside osim. Raises UsageError."""
+    """The task of this name; outside osim `package.module:function` or `FILE.py[:function]`. Raises UsageError."""
+    path, _, attribute = name.partition(".py")
+    if name.endswith(".py") or attribute.startswith(":"):
+        return _made(_from_file(Path(f"{path}.py"), attribute[1:] or FUNCTION), name)
     target = BUILTIN.get(name, name if ":" in name else None)
     if target is None:
         near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
@@ -183,11 +192,37 @@ def get(name: str) -> TaskSpec:
         raise UsageError(
             f"cannot load task {name!r}: {e}",
             where=target,
-            fix="name it package.module:function, importable from here",
+            fix="name it package.module:function, importable from here, or FILE.py",
         ) from e
+    return _made(make, name)
+
+
+def _from_file(path: Path, attribute: str) -> Callable[[], Any]:
+    """`attribute` of a Python file that need not be importable."""
+    if not path.is_file():
+        raise UsageError("no such file", where=str(path), fix="give the path of a task file (docs/add-a-task.md)")
+    # Equal files are one module: dataclasses of two loads would be different types.
+    module_name = f"osim_task_{path.stem}_{hash_file(path)[:12]}"
+    if module_name not in sys.modules:
+        found = importlib.util.spec_from_file_location(module_name, path)
+        if found is None or found.loader is None:
+            raise UsageError("not a Python file", where=str(path), fix="give a .py file")
+        module = importlib.util.module_from_spec(found)
+        sys.modules[module_name] = module
+        try:
+            found.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[module_name]
+            raise
+    if not callable(make := getattr(sys.modules[module_name], attribute, None)):
+        raise UsageError(f"no function {attribute!r}", where=str(path), fix="define it, or give FILE.py:function")
+    return make
+
+
+def _made(make: Callable[[], Any], name: str) -> TaskSpec:
     spec = make()
     if not isinstance(spec, TaskSpec):
-        raise UsageError(f"{target} gave no TaskSpec", where=f"task {name}", fix="return envs.registry.TaskSpec(...)")
+        raise UsageError("no TaskSpec came back", where=f"task {name}", fix="return envs.registry.TaskSpec(...)")
     return spec
 
 

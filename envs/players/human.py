@@ -1,6 +1,7 @@
 """A person in the terminal takes a seat: sees exactly that seat's private view, types what it says.
 
 An empty line asks again; `/quit` leaves (the episode is then Unscored). Input is read in a thread: other seats go on.
+Who takes several seats sees all their views: for a true game, leave the others to a model.
 """
 
 from __future__ import annotations

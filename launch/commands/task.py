@@ -1,8 +1,7 @@
-"""`osim task list / check / golden / play`: the task registry."""
+"""`osim task list / check / golden / play` and `osim play`: the task registry."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +14,9 @@ from launch.commands.options import example
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
 app.add_typer(group, name="task", help="The task registry: list, check, golden, play.")
-PATIENCE_S = 86_400.0
-"""A person may think for a day."""
-Name = Annotated[str, typer.Argument(help="A task, or package.module:function outside osim.", show_default=False)]
+DIFFERENT = 1
+"""Exit status of `golden` when a row differs, as of `diff` and `cmp`."""
+Name = Annotated[str, typer.Argument(help="A task, or FILE.py or package.module:function.", show_default=False)]
 
 
 @group.command("list", **example("osim task list"))
@@ -35,9 +34,9 @@ def list_tasks() -> None:
         )
 
 
-@group.command(**example("osim task check hitom"))
+@group.command(**example("osim task check hitom", "osim task check ./my_task.py"))
 def check(name: Name) -> None:
-    """Conformance: repeatable rows, pure environment, private views, declared judges. Exit 3 on a violation."""
+    """Conformance: repeatable rows, purity, private views, determinism, scorer bounds. Exit 3 on a violation."""
     from envs import registry
     from envs.check import check as violations_of
 
@@ -53,7 +52,7 @@ def check(name: Name) -> None:
 def golden(
     files: Annotated[list[Path], typer.Argument(help="JSON-lines files of golden rows.", show_default=False)],
 ) -> None:
-    """Compare our `author` rules with outputs of the benchmark authors' own scorers. Exit 3 on a difference."""
+    """Compare our `author` rules with outputs of the benchmark authors' own scorers. Exit 1 on a difference."""
     from envs import golden as vectors
 
     different = 0
@@ -65,30 +64,40 @@ def golden(
             typer.echo(f"    {one}")
         different += len(found)
     if different:
-        raise typer.Exit(int(ExitCode.GATE))
+        raise typer.Exit(DIFFERENT)
 
 
+@app.command(**example("osim play negotiate --seat opener --partner qwen3-8b --out runs/talks"))
 @group.command(**example("osim task play hitom --row 3"))
 def play(
     name: Name,
     row: Annotated[int, typer.Option(help="Which row of the split, from 0.", min=0)] = 0,
     split: Annotated[str, typer.Option(help="Split of the task's rows.")] = "test",
     seed: Annotated[int, typer.Option(help="Seed of the row source and of the episode.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="Your copy of the benchmark, instead of generated rows.")] = None,
+    seat: Annotated[list[str] | None, typer.Option(help="A seat that you take; none: every seat.")] = None,
+    partner: Annotated[
+        str | None, typer.Option(help="Model at OPENAI_BASE_URL for the seats that you leave.", show_default=False)
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Model at OPENAI_BASE_URL that judges, where the task asks one.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Ledger folder that keeps the episode.", show_default=False)
+    ] = None,
 ) -> None:
-    """Take every seat yourself; the environment scores you."""
+    """Take a seat yourself; the environment scores you. Type /quit to leave."""
     import asyncio
 
     from envs import registry
-    from envs.play import play as play_episode
-    from envs.players.human import HumanPlayer
+    from launch.playing import play_in_terminal
 
     spec = registry.get(name)
+    spec = registry.with_data(spec, data, split) if data is not None else spec
     rows = list(islice(spec.rows(split, row + 1, seed), row, row + 1))
     if not rows:
         raise UsageError(f"split {split!r} has no row {row}", where=f"task {name}", fix="give a smaller --row")
-    env = spec.env("strict")
-    players = {seat: HumanPlayer() for seat in env.seats}
-    limits = replace(spec.limits, turn_timeout_s=PATIENCE_S, episode_timeout_s=PATIENCE_S)
-    episode = asyncio.run(play_episode(env, rows[0], players, seed=seed, limits=limits))
-    for seat, outcome in episode.outcomes.items():
-        typer.echo(f"{seat}: {outcome}")
+    taken = tuple(seat or spec.env("strict").seats)
+    episode = asyncio.run(play_in_terminal(spec, rows[0], taken, seed=seed, partner=partner, judge=judge, out=out))
+    for who, outcome in episode.outcomes.items():
+        typer.echo(f"{who}: {outcome}")

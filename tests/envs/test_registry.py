@@ -27,6 +27,7 @@ def dialogue(env: Any = None, **changes: Any) -> TaskSpec:
         env=lambda profile: env or Dialogue(),
         rows=lambda split, limit, seed: [Row("dialogue", f"{split}{i}", str(i), {"i": i}) for i in range(limit or 2)],
         seats=("a",),
+        private=lambda row: {},
     )
     return replace(spec, **changes)
 
@@ -101,6 +102,27 @@ def test_check_finds_undeclared_judges_and_missing_scores() -> None:
 
     assert rules(dialogue(Asks())) == {"judges"}
     assert "scores" in rules(dialogue(Forgets()))
+
+
+def test_check_finds_scores_out_of_bounds_and_seats_without_a_word_on_privacy() -> None:
+    class Generous(Dialogue):
+        def score(self, state: Talk) -> Any:
+            return {"a": Score(3.0)}
+
+    assert "bounds" in rules(dialogue(Generous()))
+    assert rules(dialogue(private=None)) == {"privacy"}
+
+
+def test_check_finds_policies_that_behave_in_no_way_and_earn_the_full_score() -> None:
+    class Lenient(Dialogue):
+        def score(self, state: Talk) -> Any:
+            return {"a": Score(float(any("Begin." in text for _, text in state.said)))}
+
+    class Silent(Dialogue):
+        def score(self, state: Talk) -> Any:
+            return {"a": Score(float(not any(text for who, text in state.said if who == "a")))}
+
+    assert rules(dialogue(Lenient())) == rules(dialogue(Silent())) == {"exploit"}
 
 
 def test_check_finds_bad_row_sources() -> None:

@@ -27,6 +27,7 @@ VERBS = [
     "convert",
     "eval",
     "task",
+    "play",
     "config",
 ]
 HEAVY = ("torch", "numpy", "openai", "transformers", "megatron", "pyarrow", "httpx", "scipy", "pandas")

@@ -107,8 +107,11 @@ ANSWERED = "you named an answer to your own question: ask, and leave the answer 
 def fault_of(state: Asked) -> str | None:
     """What is wrong with a turn by rule, or None."""
     moment = state.moment
+    if moment.last and state.ended:
+        # The prompt names the end mark: who repeats the prompt has not ended.
+        return COPIED if copies(moment.intent, state.raw or "") else None
     if moment.last:
-        return None if state.ended else TOO_LATE
+        return TOO_LATE
     if state.ended:
         return TOO_EARLY
     if copies(moment.intent, state.text):
