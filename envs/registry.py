@@ -241,7 +241,7 @@ def with_data(spec: TaskSpec, path: Path, split: str = "test") -> TaskSpec:
         found = sorted(read(path), key=lambda row: derive_seed(seed, spec.name, row.id))
         return found[:limit]
 
-    return replace(spec, rows=rows, splits=(split,))
+    return replace(spec, rows=rows, splits=(split,), examples=None)
 
 
 def no_rows(name: str) -> Callable[[str, int | None, int], Iterable[Row]]:

@@ -16,6 +16,10 @@ group = typer.Typer(no_args_is_help=True)
 app.add_typer(group, name="task", help="The task registry: list, check, golden, play.")
 DIFFERENT = 1
 """Exit status of `golden` when a row differs, as of `diff` and `cmp`."""
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Your copy of the benchmark, instead of its own or example rows.", show_default=False),
+]
 Name = Annotated[str, typer.Argument(help="A task, or FILE.py or package.module:function.", show_default=False)]
 
 
@@ -35,12 +39,13 @@ def list_tasks() -> None:
 
 
 @group.command(**example("osim task check hitom", "osim task check ./my_task.py"))
-def check(name: Name) -> None:
+def check(name: Name, data: Data = None) -> None:
     """Conformance: repeatable rows, purity, private views, determinism, scorer bounds. Exit 3 on a violation."""
     from envs import registry
     from envs.check import check as violations_of
 
-    violations = violations_of(registry.get(name))
+    spec = registry.get(name)
+    violations = violations_of(spec if data is None else registry.with_data(spec, data))
     for violation in violations:
         typer.echo(f"✗ {violation.rule}: {violation.detail}")
     if violations:
@@ -74,7 +79,7 @@ def play(
     row: Annotated[int, typer.Option(help="Which row of the split, from 0.", min=0)] = 0,
     split: Annotated[str, typer.Option(help="Split of the task's rows.")] = "test",
     seed: Annotated[int, typer.Option(help="Seed of the row source and of the episode.")] = 0,
-    data: Annotated[Path | None, typer.Option(help="Your copy of the benchmark, instead of generated rows.")] = None,
+    data: Data = None,
     seat: Annotated[list[str] | None, typer.Option(help="A seat that you take; none: every seat.")] = None,
     partner: Annotated[
         str | None, typer.Option(help="Model at OPENAI_BASE_URL for the seats that you leave.", show_default=False)
@@ -94,7 +99,8 @@ def play(
 
     spec = registry.get(name)
     spec = registry.with_data(spec, data, split) if data is not None else spec
-    rows = list(islice(spec.rows(split, row + 1, seed), row, row + 1))
+    ours = spec.read is None or spec.examples is None
+    rows = list(islice(spec.rows(split, row + 1, seed) if ours else spec.examples(), row, row + 1))
     if not rows:
         raise UsageError(f"split {split!r} has no row {row}", where=f"task {name}", fix="give a smaller --row")
     taken = tuple(seat or spec.env("strict").seats)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 
-from common.errors import UsageError
+from common.errors import DataError, UsageError
 from envs import registry
 from envs.ledger import LedgerReader
 from envs.tasks.negotiate.scenes import read_scene
@@ -88,3 +89,27 @@ def test_a_person_who_leaves_is_unscored_not_wrong(
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert run("play", "hitom_mini") == 0
     assert "Unscored" in capsys.readouterr().out
+
+
+def test_a_persons_own_data_is_checked_and_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {"prompt_text": "Who lies?\nA. Al\nB. Bo", "answer_letter": "B"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(record))
+    assert run("check", "social_r1", "--data", str(tmp_path)) == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("<answer>Bo</answer>\n"))
+    assert run("play", "social_r1", "--data", str(tmp_path)) == 0
+    assert "Score(value=1.0" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="no row 1"):
+        cli.run(["task", "play", "social_r1", "--row", "1", "--data", str(tmp_path)])
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**record, "answer_letter": "C"}))
+    with pytest.raises(DataError, match="none of the choices"):
+        cli.run(["task", "check", "social_r1", "--data", str(tmp_path)])
+
+
+def test_a_task_without_data_here_is_played_on_its_examples(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("<answer>B</answer>\n"))
+    assert run("play", "lifechoices") == 0
+    assert "Score(value=1.0" in capsys.readouterr().out
