@@ -7,15 +7,15 @@ newer schema is refused (DataError); writing is atomic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from common.config import Config
 from common.errors import DataError, GateError, UsageError
-from common.files import read_json, write_bytes, write_json
+from common.files import read_json, write_json
 from eval.stats import Estimate
 
 SCHEMA_VERSION = 1
@@ -191,31 +191,6 @@ class LowCoverage(GateError):
 
 def _reasons(unscored: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in sorted(unscored.items())) or "not run"
-
-
-def export_parquet(results: Iterable[Results], path: Path) -> None:
-    """One line per episode and evaluation, for pandas or DuckDB; parts as a map column."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows: list[dict[str, Any]] = [
-        {
-            "run": r.name, "model": r.model, "task": t.task, "task_version": t.version, "axis": t.axis,
-            "profile": t.profile, "row": i.row, "epoch": i.epoch, "cluster": i.cluster, "key": i.key,
-            "value": i.value, "reason": i.reason, "format_error": i.format_error, "parts": list(i.parts.items()),
-        }
-        for r in results for t in r.tasks for i in t.items
-    ]  # fmt: skip
-    schema = pa.schema(
-        [(name, pa.string()) for name in ("run", "model", "task")]
-        + [("task_version", pa.int32())]
-        + [(name, pa.string()) for name in ("axis", "profile", "row")]
-        + [("epoch", pa.int32()), ("cluster", pa.string()), ("key", pa.string()), ("value", pa.float64())]
-        + [("reason", pa.string()), ("format_error", pa.bool_()), ("parts", pa.map_(pa.string(), pa.float64()))]
-    )
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
-    write_bytes(path, sink.getvalue().to_pybytes())
 
 
 def text_table(results: Results) -> str:

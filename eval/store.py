@@ -8,6 +8,7 @@ one counts.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from envs.ledger import EpisodeKey, Ledger, LedgerReader
 from envs.types import Episode
@@ -54,6 +55,17 @@ def _load(ledger: LedgerReader, plan: EvalPlan) -> tuple[dict[str, Episode], Cou
             if attempt + 1 > attempts[key]:
                 attempts[key], found[key] = attempt + 1, recorded.episode
     return found, attempts
+
+
+def episodes_by_key(ledger: LedgerReader, groups: Iterable[str]) -> dict[str, Episode]:
+    """The newest play of every episode of these groups (`Results.groups`), by the plan's key."""
+    found: dict[str, tuple[int, Episode]] = {}
+    for group in groups:
+        for recorded in ledger.episodes(phase=f"{PHASE}/{group}"):
+            key, attempt = plan_key(recorded.key), recorded.key.sample // ATTEMPT_STRIDE
+            if key is not None and attempt >= found.get(key, (0, None))[0]:
+                found[key] = attempt, recorded.episode
+    return {key: episode for key, (_, episode) in found.items()}
 
 
 class LedgerStore:

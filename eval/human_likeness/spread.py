@@ -53,7 +53,7 @@ def self_similarity(side: Side) -> float:
     per: dict[str, list[frozenset[tuple[str, str]]]] = defaultdict(list)
     for u in side:
         if u.prompt:
-            per[u.prompt].append(_bigrams(u.text))
+            per[u.prompt].append(bigrams(u.text))
     scores = []
     for grams in per.values():
         if len(grams) < 2:
@@ -64,7 +64,7 @@ def self_similarity(side: Side) -> float:
 
 
 @lru_cache(maxsize=100_000)
-def _bigrams(text: str) -> frozenset[tuple[str, str]]:
+def bigrams(text: str) -> frozenset[tuple[str, str]]:
     tokens = ["<s>", *words(text), "</s>"]
     return frozenset(pairwise(tokens))
 

@@ -102,7 +102,11 @@ def compare(
     from eval.compare import compare_all
     from eval.results import Results
 
-    for one in compare_all([Results.load(path) for path in runs]):
+    found = [Results.load(path) for path in runs]
+    if len({r.name for r in found}) < len(found):
+        # Runs of one model: told apart by their folders.
+        found = [r.model_copy(update={"name": f"{r.name} ({path})"}) for r, path in zip(found, runs, strict=True)]
+    for one in compare_all(found):
         typer.echo(f"{one.before} → {one.after}")
         typer.echo(one.summary(flips=flips))
 
@@ -142,6 +146,37 @@ def rescore(
         typer.echo(f"new judge against recorded judge: {one.line()}")
 
 
+@group.command(**example("osim eval likeness runs/eval --human people.jsonl"))
+def likeness(
+    run: Run,
+    human: Annotated[
+        Path | None,
+        typer.Option(help="Human turns as JSON lines {text, conversation}; else the rows' own.", show_default=False),
+    ] = None,
+    classifier: Annotated[bool, typer.Option(help="Also train the two-sample classifier.")] = True,
+) -> None:
+    """How far the model's turns are from people's, beside how far people are from each other."""
+    from launch.evaluation.likeness import likeness_of_run
+
+    found = likeness_of_run(run, human, with_classifier=classifier)
+    for m in found.turns.measures if found.turns else ():
+        inside = "as people differ" if m.within_floor else "beyond what people differ by"
+        typer.echo(
+            f"{m.group}: {m.name}: {m.distance.value:.3f} [{m.distance.low:.3f}, {m.distance.high:.3f}], "
+            f"human-human {m.floor:.3f} (95 %: {m.floor_high:.3f}): {inside}"
+        )
+    if (c := found.collapse) is not None:
+        typer.echo(
+            f"mode collapse over {c.samples} samples of {c.prompts} prompts: similarity within "
+            f"{c.within.value:.3f} [{c.within.low:.3f}, {c.within.high:.3f}], between {c.between:.3f}, "
+            f"distinct {c.distinct:.1%}"
+        )
+    for task, survey in found.surveys.items():
+        typer.echo(f"{task}: {'; '.join(survey.lines()) or 'no question has enough answers'}")
+    for note in found.notes:
+        typer.echo(note)
+
+
 @group.command(**example("osim eval report runs/quickstart/eval-midtrained --output report.html"))
 def report(
     runs: Runs,
@@ -154,3 +189,25 @@ def report(
     typer.echo(
         f"{made.path}: {made.size_bytes / 1e6:.1f} MB, {made.episodes_shown} of {made.episodes_total} episodes"
     )
+
+
+@group.command(
+    **example(
+        "osim eval export runs/quickstart/eval-midtrained --format inspect --out exports",
+        "osim eval export RUN --format table",
+    )
+)
+def export(
+    run: Run,
+    form: Annotated[
+        Literal["table", "lm-eval", "json", "parquet", "inspect", "wandb"],
+        typer.Option("--format", "-f", help="What to write.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path("exports"),
+    online: Annotated[bool, typer.Option("--online", help="wandb: send it now (offline otherwise).")] = False,
+) -> None:
+    """Results for other tools: an lm-eval-style table or JSON, episodes as Parquet, Inspect logs, W&B."""
+    from launch.evaluation.exporting import export_run
+
+    for line in export_run(run, form, out, online=online):
+        typer.echo(line)

@@ -7,6 +7,7 @@ run.py          evaluate: plan, check, play, results, progress
 preflight.py    the dry run: endpoints answer, the judge's JSON is valid, calls, tokens, price, time, disk
 rescoring.py    recorded episodes under another profile or judge
 likeness.py     a run's turns against human turns
+exporting.py    results in other tools' formats
 
 Nothing here imports torch before local weights are opened: API models are evaluated without it.
 """

@@ -84,9 +84,12 @@ async def _probe_policy(
     prompts = [estimate.prompts[i % len(estimate.prompts)] for i in range(at_once)]
     limits = replace(Limits(), max_tokens=PROBE_TOKENS)
     sessions = [player.join("probe", learnable=False, limits=limits, episode_id=f"probe-{i}") for i in range(at_once)]
-    started = time.monotonic()
+    warm = player.join("probe", learnable=False, limits=replace(limits, max_tokens=1), episode_id="probe")
     try:
         async with asyncio.timeout(LONGEST_PROBE_S):
+            # The first call pays for imports, connections and caches: it is not measured.
+            spent += (await warm.act(Ask(HELLO, HELLO, 0, 0))).calls
+            started = time.monotonic()
             said = await asyncio.gather(
                 *(s.act(Ask(p, p, 0, i)) for i, (s, p) in enumerate(zip(sessions, prompts, strict=True)))
             )
@@ -198,13 +201,17 @@ def _totals(estimate: Estimate, client: Client, seconds: float | None, disk: Pat
         likely, most = _cost(estimate, client, most=False), _cost(estimate, client, most=True)
         limit = client.config.max_usd
         lines.append(
-            f"price: likely ${likely:.2f}, at most ${most:.2f}" + (f"; budget ${limit:.2f}" if limit else "")
+            f"price: likely ${_usd(likely)}, at most ${_usd(most)}" + (f"; budget ${limit:.2f}" if limit else "")
         )
     elif any(getattr(client.config, r, None) for r in estimate.roles):
         lines.append("price: no prices configured (price.prompt and price.completion of each endpoint)")
     if seconds is not None:
         lines.append(f"time: about {_duration(seconds)} for the evaluated model, by the rate measured above")
     return lines
+
+
+def _usd(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def _bytes(n: float) -> str:

@@ -25,7 +25,7 @@ from eval.config import ConcurrencyConfig, EvalConfig
 from eval.limiter import Limiter
 from eval.plan import make_plan
 from eval.rescore import rescore
-from eval.results import LowCoverage, Results, export_parquet, text_table
+from eval.results import LowCoverage, Results, text_table
 from eval.run import Contestants, Progress, play_plan, run
 from eval.store import LedgerStore, load_episodes
 from tests.eval.samples import MemoryStore, contestants
@@ -271,17 +271,6 @@ def test_results_survive_saving_and_other_schemas_are_refused(tmp_path: Path) ->
     (tmp_path / "results.json").write_text(text[:200])
     with pytest.raises(Exception, match="not valid JSON"):
         Results.load(tmp_path)
-
-
-def test_exports_hold_every_episode(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    results = evaluate(CONFIG, contestants(0.5), MemoryStore(), name="x")
-    export_parquet([results], tmp_path / "episodes.parquet")
-    table = pq.read_table(tmp_path / "episodes.parquet")
-    assert table.num_rows == 20 and set(table.column("task").to_pylist()) == {"hitom"}
-    printed = text_table(results)
-    assert "95 % interval" in printed and printed.count("\n") >= 8 and "[" in printed
 
 
 def test_concurrency_shrinks_on_failures_and_recovers() -> None:

@@ -170,7 +170,7 @@ def test_the_dry_run_asks_everybody_once_and_tells_calls_tokens_price_and_disk(t
         price = {"price": {"prompt": 1.0, "completion": 2.0}}
         config = api_config(policy, role("judge", judge, **price), role("partner", partner), suite=TALK)
         dry_run(config, tmp_path / "run", lines.append)
-        assert (len(judge.requests), len(partner.requests)) == (1, 1) and 0 < len(policy.requests) <= 8
+        assert (len(judge.requests), len(partner.requests)) == (1, 1) and 0 < len(policy.requests) <= 9
     told = "\n".join(lines)
     assert "✓ judge toy v1: a valid verdict" in told and "✓ partner: answers" in told
     assert "policy calls" in told and "price: likely $" in told and "disk: about" in told and "time: about" in told
