@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -96,6 +96,8 @@ class Collected:
     experience: Experience
     episodes: tuple[TaskEpisodes, ...]
     counts: GroupCounts
+    watched: Mapping[str, float | int] = field(default_factory=dict)
+    """Metrics of rl/watch."""
 
 
 class StopRequested(Exception):
@@ -119,15 +121,17 @@ class Collector:
         self._prompts, self._renderer, self._judge = prompts, renderer, judge
         self._slots = asyncio.Semaphore(config.max_concurrent_episodes)
 
-    @property
-    def state(self) -> dict[str, dict[str, float]]:
-        """State of every task's algorithm, for the checkpoint."""
-        return {name: dict(task.algorithm.state) for name, task in self._tasks.items()}
+        self.state = self._states()
+        """State of every task's algorithm after the last consumed step, for the checkpoint."""
 
     def restore(self, state: Mapping[str, Mapping[str, float]]) -> None:
         """Take up what `state` gave."""
         for name, values in state.items():
             self._tasks[name].algorithm.state = dict(values)
+        self.state = self._states()
+
+    def _states(self) -> dict[str, dict[str, float]]:
+        return {name: dict(task.algorithm.state) for name, task in self._tasks.items()}
 
     async def play(self, step: int, stop: Callable[[], bool] = lambda: False) -> tuple[TaskEpisodes, ...]:
         """All episodes of one step, recorded. Raises GateError (too many failures, deadline) and StopRequested."""
@@ -157,6 +161,7 @@ class Collector:
             for component, value, weights in _components(s)
         ]
         self.ledger.put_consumed(uses)
+        self.state = self._states()
 
     async def _attempt(
         self, task: LearnedTask, row: Row, key: EpisodeKey, recorded: Mapping[EpisodeKey, Episode]

@@ -15,6 +15,8 @@ from envs.registry import TaskSpec
 from megatron_osim.config import CheckpointConfig, LoRAConfig, OptimizerConfig, ParallelConfig
 from rl.algorithms import AlgorithmConfig, GRPOConfig
 from rl.rollout.config import RolloutConfig, WeightSyncConfig
+from rl.tracking import WandbConfig
+from rl.watch.config import WatchConfig
 
 
 class TaskConfig(Config):
@@ -109,6 +111,8 @@ class RLConfig(Config):
     """Endpoints of judges, critics and partners; needed by tasks that ask them."""
     screen: tuple[str, ...] = ()
     """Detectors (envs/detectors) whose findings drop a rollout from its group. All are logged as rates."""
+    watch: WatchConfig = WatchConfig()
+    """Judge canaries, a second judge, likeness to people, bounds on detectors and time."""
     parallel: ParallelConfig = ParallelConfig()
     lora: LoRAConfig | None = None
     """Train adapters on all linear layers alone; engines and exports get them merged. Null: train all weights."""
@@ -118,6 +122,8 @@ class RLConfig(Config):
     """The teacher of opd `ema` is the running average of the weights: a <- decay a + (1 - decay) weights."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     seed: int = 0
+    wandb: WandbConfig | None = None
+    """Metrics to Weights & Biases too."""
     export_hf: bool = True
     """Write RUN_DIR/hf when the run ends."""
     timeout_s: float = Field(default=1800.0, gt=0)
@@ -128,7 +134,7 @@ class RLConfig(Config):
         names = [t.task for t in self.tasks]
         if len(set(names)) != len(names):
             raise ValueError(f"each task appears once; these do not: {', '.join(sorted(names))}")
-        if unknown := sorted(set(self.screen) - set(DETECTORS)):
+        if unknown := sorted({*self.screen, *self.watch.stop_on} - set(DETECTORS)):
             raise ValueError(f"no such detector: {', '.join(unknown)}; known: {', '.join(DETECTORS)}")
         if self.wants_ema and self.ema_decay is None:
             raise ValueError("opd with teacher: ema needs ema_decay")

@@ -26,6 +26,7 @@ from envs import registry
 from envs.client.client import Client
 from envs.engine import Engine, EngineError, Sampling
 from envs.judges.model import ModelJudge
+from envs.judges.spec import JudgeSpec
 from envs.ledger import Ledger
 from envs.players.base import Player
 from envs.players.chat import ChatPlayer
@@ -40,9 +41,11 @@ from rl.metrics import Rank0
 from rl.prompts import PromptStream, Source
 from rl.rollout.base import RolloutEngine
 from rl.rollout.config import RolloutConfig
+from rl.rollout.meter import MeteredEngine
 from rl.rollout.pool import EnginePool
 from rl.rollout.select import open_rollout
 from rl.samples import Floats, TrainSample
+from rl.watch.watch import Watch
 from rl.weight_sync.sync import SyncReport, WeightSync
 
 T = TypeVar("T")
@@ -62,11 +65,15 @@ class Generation:
         self._teachers: dict[tuple[str, ...], Engine] = {}
         self._weights: WeightSync | None = None
         self._client: Client | None = None
+        self._opened = time.monotonic()
+        self._earlier_s = sum(line.get("seconds/step", 0.0) for line in run.read_metrics("rl"))
+        self._clients: list[Client] = []
         self.ledger = Ledger(run.ledger)
         try:
             context = config.sampling.max_context_tokens
             rollout = config.rollout.model_copy(update={"max_context": max(config.rollout.max_context, context)})
             self.engine: RolloutEngine = self._started(open_rollout(config.model, rollout, run.path))
+            self._metered = MeteredEngine(self.engine)
             self._weights = WeightSync(self.engine, config.model, run.path, config.weight_sync)
             self._renderer = Renderer.load(config.model)
             if config.client is not None:
@@ -75,7 +82,8 @@ class Generation:
             tasks = [self._learned(t) for t in config.tasks]
             sources = [Source(t.config.task, t.config.weight, _rows(t)) for t in tasks]
             prompts = PromptStream(sources, groups_per_step=config.groups_per_step, seed=config.seed)
-            judge = ModelJudge(self._client, [j for t in tasks for j in t.spec.judges]) if self._client else None
+            judge = ModelJudge(self._client, _judge_specs(tasks)) if self._client else None
+            self._watch = self._watching(tasks, judge)
             self.collector = Collector(config, tasks, prompts, self._renderer, self.ledger, judge)
         except BaseException:
             self.close()
@@ -87,13 +95,27 @@ class Generation:
         A step that is played ahead is waited for, stop or not: its rollouts come from the weights before these, so an
         exact resume needs all of them in the ledger.
         """
+        self._check_hours()
         playing = self._playing.pop(step, None) or self._loop.submit(self._play(step, stop))
         try:
             with _engine_failures():
                 episodes = playing.result()
         except StopRequested:
             return None
-        return self._run(self.collector.weigh(step, episodes))
+        played = [(draft, t.task.seats) for t in episodes for draft in t.drafts]
+        watched = self._run(self._watch.observe(step, played))
+        return replace(self._run(self.collector.weigh(step, episodes)), watched=watched)
+
+    def _check_hours(self) -> None:
+        """Raise GateError when the run's steps have taken their time."""
+        bound = self.config.watch.max_hours
+        hours = (self._earlier_s + time.monotonic() - self._opened) / 3600
+        if bound is not None and hours > bound:
+            raise GateError(
+                f"the run has taken {hours:.2f} h, watch.max_hours is {bound:g}",
+                where="budget",
+                fix="raise it and run the same command again: the run goes on from here",
+            )
 
     def play_ahead(self, step: int) -> None:
         """Start playing this step under the engine's present weights, and return."""
@@ -119,7 +141,7 @@ class Generation:
     def report(self, step: int) -> Rank0:
         """What this step's metrics say about engines and weight sync; asked once per step."""
         replaced = self.engine.replacements if isinstance(self.engine, EnginePool) else 0
-        return Rank0(self._play_s.pop(step, 0.0), self._synced, replaced)
+        return Rank0(self._play_s.pop(step, 0.0), self._synced, replaced, self._metered.take().hit_rate)
 
     def score(self, probes: Sequence[TrainSample]) -> list[TrainSample]:
         """Probes with the engine's log-probs under its present weights (temperature 1)."""
@@ -141,8 +163,8 @@ class Generation:
             ends.callback(self._loop.close)
             if self._weights is not None:
                 ends.callback(self._weights.close)
-            if self._client is not None:
-                ends.callback(self._finish, self._client)
+            for client in (*self._clients, *([self._client] if self._client else ())):
+                ends.callback(self._finish, client)
             for engine in self._open:
                 ends.callback(self._finish, engine)
             ends.callback(self._cancel_play)  # first of all
@@ -154,6 +176,14 @@ class Generation:
 
     def _finish(self, opened: RolloutEngine | Client) -> None:
         self._loop.run(opened.close())
+
+    def _watching(self, tasks: Sequence[LearnedTask], judge: ModelJudge | None) -> Watch:
+        specs = {t.spec.name: t.spec for t in tasks}
+        second = None
+        if (asked := self.config.watch.second_judge) is not None:
+            self._clients.append(Client(asked.client))
+            second = ModelJudge(self._clients[-1], _judge_specs(tasks))
+        return Watch(self.config.watch, specs, self.ledger, judge=judge, second=second, seed=self.config.seed)
 
     def _learned(self, task: TaskConfig) -> LearnedTask:
         spec = task.resolve()
@@ -195,7 +225,7 @@ class Generation:
         if seat not in spec.seats and self._client is not None and self._client.config.partner is not None:
             return ChatPlayer(self._client)
         s = self.config.sampling
-        return EnginePlayer(self.engine, self._renderer, Sampling(s.max_tokens, s.temperature, s.top_p, s.top_k))
+        return EnginePlayer(self._metered, self._renderer, Sampling(s.max_tokens, s.temperature, s.top_p, s.top_k))
 
     def _started(self, opening: Coroutine[Any, Any, RolloutEngine]) -> RolloutEngine:
         engine = self._run(opening)
@@ -222,6 +252,10 @@ def _engine_failures() -> Iterator[None]:
 def _use_device(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
+
+
+def _judge_specs(tasks: Sequence[LearnedTask]) -> list[JudgeSpec]:
+    return [judge for task in tasks for judge in task.spec.judges]
 
 
 def _rows(task: LearnedTask) -> tuple[Row, ...]:

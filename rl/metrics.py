@@ -53,6 +53,8 @@ class Rank0:
     sync: SyncReport | None
     replacements: int = 0
     """Engines replaced so far."""
+    prefix_cache_hit_rate: float = 0.0
+    """Share of prompt tokens, since the last step's line, that the engines did not compute again."""
 
 
 def step_metrics(
@@ -61,7 +63,8 @@ def step_metrics(
     """Flat, `group/name`. `batch`: the prepared samples; `gap`: engine against trainer under the same weights."""
     out: Metrics = {}
     for one in collected.episodes:
-        out |= _task(one, prefix="" if len(collected.episodes) == 1 else f"{one.task.config.task}/")
+        prefix = "" if len(collected.episodes) == 1 else f"{one.task.config.task}/"
+        out |= _task(one, prefix) | _cost(one, collected.experience.samples, prefix)
     out |= _hacks(collected.episodes)
     if len(collected.episodes) > 1:
         out |= _rewards([e for t in collected.episodes for e in t.drafts], "reward")
@@ -75,8 +78,9 @@ def step_metrics(
         "train/optimizer_steps": update.optimizer_steps,
         "train/samples": len(collected.experience.samples),
         "train/tokens": update.trained_tokens,
-        "train/useful_share": useful_share(collected),
+        "train/useful_share": useful_share(collected.experience.samples, collected.episodes),
     }
+    out |= collected.watched
     ages = [collected.experience.step - s.version for s in collected.experience.samples]
     out |= {"staleness/mean": _mean(ages), "staleness/max": max(ages, default=0)}
     if any(ages):
@@ -98,17 +102,31 @@ def _operation(collected: Collected, clock: Clock, rank0: Rank0) -> Metrics:
     traces = [t for e in episodes for t in e.traces.values()]
     out["rollout/tokens_per_s"] = sum(t.sampled for t in traces) / rank0.play_s if rank0.play_s else 0.0
     out["rollout/engine_replacements"] = rank0.replacements
+    out["rollout/prefix_cache_hit_rate"] = rank0.prefix_cache_hit_rate
     if rank0.sync is not None:
         out["rollout/sync_push_s"], out["rollout/sync_verify_s"] = rank0.sync.push_s, rank0.sync.verify_s
         out["rollout/sync_mb"] = rank0.sync.nbytes / 1e6
     return out
 
 
-def useful_share(collected: Collected) -> float:
+def useful_share(samples: Sequence[TrainSample], tasks: Sequence[TaskEpisodes]) -> float:
     """Sampled tokens of learnable seats that a loss component weighs, over all of them."""
-    useful = {s.episode_id + s.seat: s.trained_tokens for s in collected.experience.samples if has_weight(s)}
-    sampled = sum(_sampled(e) for t in collected.episodes for e in (*t.drafts, *t.refinements))
+    useful = {s.episode_id + s.seat: s.trained_tokens for s in samples if has_weight(s)}
+    sampled = sum(_sampled(e) for t in tasks for e in (*t.drafts, *t.refinements))
     return sum(useful.values()) / sampled if sampled else 0.0
+
+
+def _cost(one: TaskEpisodes, samples: Sequence[TrainSample], prefix: str) -> Metrics:
+    """What a task's API calls cost in this step, and how much of what it sampled changed the gradient."""
+    calls = [c for e in (*one.drafts, *one.refinements) for c in e.judge_calls]
+    own = [s for s in samples if s.prompt_id.startswith(f"{one.task.spec.name}/")]
+    return {
+        f"{prefix}cost/usd": math.fsum(c.cost_usd for c in calls),
+        f"{prefix}cost/calls": len(calls),
+        f"{prefix}cost/failed_calls": sum(c.error is not None for c in calls),
+        f"{prefix}cost/cached_calls": sum(c.cached for c in calls),
+        f"{prefix}useful_share": useful_share(own, [one]),
+    }
 
 
 def has_weight(sample: TrainSample) -> bool:

@@ -36,6 +36,7 @@ from rl.generation import Generation
 from rl.metrics import Clock, step_metrics
 from rl.samples import TrainSample
 from rl.spmd import from_first
+from rl.tracking import Tracker
 from rl.weight_sync.sync import SyncReport, drain
 
 
@@ -53,6 +54,7 @@ class Session:
         self._saved_step = -1
         resumed = self._checkpointer.load_latest()
         self.generation: Generation | None = None
+        self._tracker: Tracker | None = None
         self._open_generation()
         try:
             self._resume(resumed)
@@ -132,6 +134,8 @@ class Session:
             step = collected.experience.step
             line = step_metrics(collected, batch, gap, update, clock, generation.report(step))
             self.run.log_metrics(step, "rl", line)
+            if self._tracker is not None:
+                self._tracker.log(step, line)
 
     def save(self) -> None:
         """Start writing a checkpoint of the finished steps, unless this one exists."""
@@ -193,6 +197,8 @@ class Session:
                 self._checkpointer.wait()
         finally:
             self.stop.close()
+            if self._tracker is not None:
+                self._tracker.close()
             if self.generation is not None:
                 self.generation.close()
 
@@ -222,6 +228,8 @@ class Session:
     def _open_generation(self) -> None:
         def open_it() -> None:
             self.generation = Generation(self.config, self.run, self.ranks.device)
+            if self.config.wandb is not None:
+                self._tracker = Tracker(self.config.wandb, self.run.path, self.config)
 
         from_first(self.ranks, open_it)
 

@@ -30,6 +30,7 @@ PauseMode = Literal["retract", "in_place", "abort"]
 ChecksumLayout = Literal["hf", "sglang"]
 """How an engine names and fuses the tensors it hashes (see `rl.weight_sync.checksum`)."""
 
+StreamTransport = Literal["tensor", "distributed"]
 NamedTensor = tuple[str, "torch.Tensor"]
 Bucket = Sequence[NamedTensor]
 BUCKET_BYTES = 256 << 20
@@ -49,8 +50,13 @@ class RolloutEngine(Engine, Protocol):
     """An engine whose weights and requests are controlled. Safe for concurrent calls from one event loop."""
 
     vocab_size: int
-    stream_transport: Literal["tensor", "distributed"]
-    """How this engine takes a stream of tensors: in process, or broadcast to its server."""
+    stream_transports: tuple[StreamTransport, ...]
+    """How this engine can take a stream of tensors; the first is its default."""
+    stream_transport: StreamTransport
+    """How it takes the next one: `tensor` (in process, or handles to memory of this machine) or `distributed`
+    (broadcast to its server)."""
+    bucket_bytes: int
+    """Most bytes of a stream that travel at once."""
     checksum_layout: ChecksumLayout | None
     """None: its checksums cannot be computed on the trainer's side (`rl.weight_sync.checksum` says when)."""
     version: int
@@ -100,6 +106,8 @@ class RolloutEngine(Engine, Protocol):
 class StreamedUpdates(ABC):
     """`update_weights` for streams, on top of begin / load / end."""
 
+    bucket_bytes: int = BUCKET_BYTES
+
     @abstractmethod
     async def begin_update(self) -> None: ...
 
@@ -110,7 +118,7 @@ class StreamedUpdates(ABC):
     async def end_update(self) -> None: ...
 
     async def _update_from_stream(self, tensors: Iterable[NamedTensor], version: int) -> None:
-        stream = buckets(tensors)
+        stream = buckets(tensors, self.bucket_bytes)
         bucket = next(stream, None)
         if bucket is None:
             raise EngineError("a weight update without tensors")

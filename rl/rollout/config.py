@@ -50,6 +50,8 @@ class RolloutConfig(Config):
     """Longest wait for a weight update, a pause, a flush."""
     probe_interval_s: float = Field(default=10.0, gt=0)
     """How often a server is asked whether it lives; three misses in a row replace it."""
+    probe_timeout_s: float = Field(default=30.0, gt=0)
+    """Longest wait for that answer: a hung server is noticed after three times both."""
 
     @model_validator(mode="after")
     def _check(self) -> RolloutConfig:
@@ -64,7 +66,10 @@ class WeightSyncConfig(Config):
     """How new weights reach the rollout engines after each training step."""
 
     transport: Transport = "auto"
-    """disk: an HF directory; distributed: broadcast over gloo or NCCL; tensor: in process. auto: by engine."""
+    """disk: an HF directory; distributed: broadcast over gloo or NCCL; tensor: in process, or to SGLang on this
+    machine by handles to shared memory. auto: tensor for the embedded engine, distributed for SGLang."""
+    bucket_mib: int = Field(default=256, ge=1)
+    """Most that a streamed update holds at once, beside the largest single tensor."""
     directory: Path | None = None
     """Where `disk` writes; default: memory-backed /dev/shm, else the run folder."""
     verify: bool = True

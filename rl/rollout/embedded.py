@@ -18,13 +18,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from transformers import AttentionInterface
 
 from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
-from rl.rollout.base import Bucket, ChecksumLayout, Health, NamedTensor, PauseMode, StreamedUpdates, check_request
+from rl.rollout.base import (
+    Bucket,
+    ChecksumLayout,
+    Health,
+    NamedTensor,
+    PauseMode,
+    StreamedUpdates,
+    StreamTransport,
+    check_request,
+)
 from rl.rollout.checkpoint import load_model, read_tensors, stop_ids_of
 from rl.rollout.draw import draw, log_probs, uniform
 from rl.rollout.slots import SlotModel, grouped_attention, span
@@ -60,7 +69,8 @@ class EmbeddedEngine(StreamedUpdates):
     """See the module's docstring. `timeout_s` bounds every call that waits for the engine's thread."""
 
     name = "embedded"
-    stream_transport: Literal["tensor", "distributed"] = "tensor"
+    stream_transports: tuple[StreamTransport, ...] = ("tensor",)
+    stream_transport: StreamTransport = "tensor"
     checksum_layout: ChecksumLayout | None = "hf"
 
     def __init__(

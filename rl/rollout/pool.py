@@ -19,11 +19,20 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from common.errors import UsageError
 from envs.engine import EngineError, Generation, Sampling
-from rl.rollout.base import Bucket, ChecksumLayout, Health, NamedTensor, PauseMode, StreamedUpdates, check_request
+from rl.rollout.base import (
+    Bucket,
+    ChecksumLayout,
+    Health,
+    NamedTensor,
+    PauseMode,
+    StreamedUpdates,
+    StreamTransport,
+    check_request,
+)
 from rl.rollout.config import RolloutConfig
 from rl.rollout.server import SGLangServer
 from rl.rollout.sglang import SGLangEngine
@@ -54,7 +63,7 @@ class Member:
 class EnginePool(StreamedUpdates):
     """See the module's docstring. Build with `start` (own servers) or `attach` (servers by URL)."""
 
-    stream_transport: Literal["tensor", "distributed"] = "distributed"
+    stream_transports: tuple[StreamTransport, ...] = SGLangEngine.stream_transports
     checksum_layout: ChecksumLayout | None = "sglang"
 
     def __init__(self, model: Path, config: RolloutConfig, run_dir: Path) -> None:
@@ -64,6 +73,7 @@ class EnginePool(StreamedUpdates):
         self._copies = CheckpointWriter(weights_folder(run_dir, "rollout"), model)
         self._current: tuple[Path, int] = (model, 0)
         """The newest weights on disk: what a replaced server loads."""
+        self._transport: StreamTransport = SGLangEngine.stream_transport
         self._paused: PauseMode | None = None
         self._updating = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -108,15 +118,29 @@ class EnginePool(StreamedUpdates):
         self.max_context = min(e.max_context for e in self.engines)
         self.checksum_layout = "sglang" if all(e.checksum_layout for e in self.engines) else None
 
+    @property
+    def stream_transport(self) -> StreamTransport:
+        """Of every engine, replacements included."""
+        return self._transport
+
+    @stream_transport.setter
+    def stream_transport(self, transport: StreamTransport) -> None:
+        self._transport = transport
+        for engine in self.engines:
+            engine.stream_transport = transport
+
     def _client_of(self, url: str) -> SGLangEngine:
         config = self._config
-        return SGLangEngine(
+        engine = SGLangEngine(
             url,
             self._model,
             deterministic=config.deterministic,
             generate_timeout_s=config.generate_timeout_s,
             control_timeout_s=config.control_timeout_s,
+            probe_timeout_s=config.probe_timeout_s,
         )
+        engine.stream_transport = self._transport
+        return engine
 
     @property
     def engines(self) -> tuple[SGLangEngine, ...]:
@@ -267,6 +291,9 @@ class EnginePool(StreamedUpdates):
 
     async def _replace(self, member: Member) -> None:
         """Bring a member back with the current weights: a new server where it is ours, the same URL where not."""
+        if member.server is not None:
+            # First of all: a hung server would keep its requests, and our farewell, waiting for their deadlines.
+            await asyncio.to_thread(member.server.kill)
         await member.engine.close()
         while True:
             try:
@@ -281,7 +308,7 @@ class EnginePool(StreamedUpdates):
     async def _revive(self, member: Member) -> None:
         url = member.engine.url
         if member.server is not None:
-            member.server.kill()
+            member.server.kill()  # what an attempt before this one has started
             member.server.start()
             await member.server.wait_ready()
             url = member.server.url

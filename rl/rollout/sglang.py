@@ -6,7 +6,8 @@ checked here before it is sent: ids outside the vocabulary and tensors of anothe
 names are silently ignored, `ignore_eos` switches stop ids off (never sent). At an update, requests in flight are
 retracted and the prefix cache is flushed: the one combination after which nothing of the old weights is left (after
 an update in place, new prompts hit the old weights' cache under the new version's name: refused).
-Streamed updates travel over a torch.distributed group (gloo or NCCL) that the engine opens at the first one.
+Streamed updates travel over a torch.distributed group (gloo or NCCL) that the engine opens at the first one or, to a
+server on this machine, as handles to shared memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import httpx
 
 from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
-from rl.rollout.base import Bucket, ChecksumLayout, Health, NamedTensor, PauseMode, StreamedUpdates, check_request
+from rl.rollout.base import (
+    Bucket,
+    ChecksumLayout,
+    Health,
+    NamedTensor,
+    PauseMode,
+    StreamedUpdates,
+    StreamTransport,
+    check_request,
+)
 from rl.rollout.checkpoint import read_config, tensor_shapes
 
 if TYPE_CHECKING:
@@ -42,7 +52,8 @@ class SGLangEngine(StreamedUpdates):
     servers refuse; only then is the engine reproducible and are seeds sent.
     """
 
-    stream_transport: Literal["tensor", "distributed"] = "distributed"
+    stream_transports: tuple[StreamTransport, ...] = ("distributed", "tensor")
+    stream_transport: StreamTransport = "distributed"
     checksum_layout: ChecksumLayout | None = "sglang"
 
     def __init__(
@@ -55,6 +66,7 @@ class SGLangEngine(StreamedUpdates):
         deterministic: bool = False,
         generate_timeout_s: float = GENERATE_TIMEOUT_S,
         control_timeout_s: float = CONTROL_TIMEOUT_S,
+        probe_timeout_s: float = HEALTH_TIMEOUT_S,
     ) -> None:
         config = read_config(model_path)
         self.url = url.rstrip("/")
@@ -66,6 +78,7 @@ class SGLangEngine(StreamedUpdates):
         self._shapes = tensor_shapes(model_path)
         self._backend: Backend = backend
         self._generate_timeout_s, self._control_timeout_s = generate_timeout_s, control_timeout_s
+        self._probe_timeout_s = probe_timeout_s
         self._ranks = 1
         self._paused: PauseMode | None = None
         self._resume_after_update = False
@@ -186,7 +199,7 @@ class SGLangEngine(StreamedUpdates):
 
         SGLang's /health draws one; asked while paused it would wait 20 s and mark the server sick.
         """
-        path, timeout_s = ("/model_info", PROBE_TIMEOUT_S) if self._paused else ("/health", HEALTH_TIMEOUT_S)
+        path, timeout_s = ("/model_info", PROBE_TIMEOUT_S) if self._paused else ("/health", self._probe_timeout_s)
         try:
             await self._post(path, None, timeout_s, method="GET")
         except EngineError:
@@ -261,20 +274,39 @@ class SGLangEngine(StreamedUpdates):
             raise
 
     async def load_bucket(self, bucket: Bucket, *, final_version: int | None = None) -> None:
-        """Broadcast one bucket as one tensor of bytes; names, dtypes and shapes travel by HTTP."""
+        """One bucket, by broadcast or as handles to shared memory."""
         self._check_shapes({name: tuple(tensor.shape) for name, tensor in bucket})
+        body: dict[str, Any] = {"flush_cache": final_version is not None}
+        if final_version is not None:
+            body["weight_version"] = str(final_version)
+        self._broken = f"{self.name}: a weight update ended half-way: the engine waits for a whole one"
+        if self.stream_transport == "tensor":
+            await self._share(bucket, body)
+        else:
+            await self._broadcast(bucket, body)
+        if final_version is not None:
+            self.version, self._broken = final_version, ""
+
+    async def _share(self, bucket: Bucket, body: dict[str, Any]) -> None:
+        """Handles to copies in memory that the server can map; it must run on this machine."""
+        from rl.weight_sync.shared import as_handles
+
+        payload, kept = await asyncio.to_thread(as_handles, bucket)
+        await self._update(
+            "/update_weights_from_tensor", body | {"serialized_named_tensors": [payload] * self._ranks}
+        )
+        kept.clear()  # they had to live until here
+
+    async def _broadcast(self, bucket: Bucket, body: dict[str, Any]) -> None:
+        """One bucket as one tensor of bytes; names, dtypes and shapes travel by HTTP."""
         # Wide dtypes first: each tensor's offset in the bucket must be a multiple of its element size.
         ordered = sorted(bucket, key=lambda item: -item[1].element_size())
-        body = {
+        body = body | {
             "names": [name for name, _ in ordered],
             "dtypes": [str(tensor.dtype).removeprefix("torch.") for _, tensor in ordered],
             "shapes": [list(tensor.shape) for _, tensor in ordered],
             "load_format": "flattened_bucket",
-            "flush_cache": final_version is not None,
         }
-        if final_version is not None:
-            body["weight_version"] = str(final_version)
-        self._broken = f"{self.name}: a weight update ended half-way: the engine waits for a whole one"
         try:
             group = await self._open_group()
             async with asyncio.timeout(self._control_timeout_s):
@@ -285,8 +317,6 @@ class SGLangEngine(StreamedUpdates):
         except (EngineError, OSError, RuntimeError, ValueError) as e:
             self._leave_group()
             raise EngineError(f"{self.name}: weight broadcast failed: {str(e) or 'timed out'}") from e
-        if final_version is not None:
-            self.version, self._broken = final_version, ""
 
     async def end_update(self) -> None:
         try:

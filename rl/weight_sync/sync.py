@@ -74,6 +74,7 @@ class WeightSync:
     def __init__(self, engine: RolloutEngine, base: Path, run_dir: Path, config: WeightSyncConfig) -> None:
         self._engine, self._verify = engine, config.verify
         self.transport = _resolve(config.transport, engine)
+        engine.bucket_bytes = config.bucket_mib << 20
         self._writer = (
             CheckpointWriter(
                 config.directory or weights_folder(run_dir, "sync"), base, shard_bytes=config.shard_mib << 20
@@ -99,10 +100,17 @@ def drain(tensors: Iterable[NamedTensor]) -> None:
 
 
 def _resolve(transport: Transport, engine: RolloutEngine) -> Transport:
-    if transport not in ("auto", "disk", engine.stream_transport):
+    """The transport of a run; the engine is told."""
+    if transport == "auto":
+        transport = engine.stream_transport
+    if transport == "disk":
+        return transport
+    if transport not in engine.stream_transports:
+        known = " or ".join(("disk", *engine.stream_transports))
         raise UsageError(
-            f"the engine {engine.name} takes weights by disk or {engine.stream_transport}, not {transport}",
+            f"the engine {engine.name} takes weights by {known}, not {transport}",
             where="weight_sync.transport",
             fix="write auto",
         )
-    return engine.stream_transport if transport == "auto" else transport
+    engine.stream_transport = transport
+    return transport

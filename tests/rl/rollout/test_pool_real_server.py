@@ -13,9 +13,11 @@ import pytest
 
 from common.errors import UsageError
 from envs.engine import EngineError, Generation, Sampling
+from rl.rollout.base import BUCKET_BYTES
 from rl.rollout.checkpoint import read_tensors
 from rl.rollout.config import RolloutConfig
 from rl.rollout.server import SGLangServer
+from rl.weight_sync.sync import push_weights
 
 pytestmark = [pytest.mark.sglang, pytest.mark.slow, pytest.mark.timeout(900)]
 PROMPT = tuple(5 + (7 * i) % 300 for i in range(40))
@@ -30,7 +32,7 @@ def test_killing_a_server_mid_request_fails_fast_and_a_replacement_serves_the_cu
     async def scenario() -> tuple[float, Generation, dict[str, str], dict[str, str]]:
         await pool.update_weights(read_tensors(checkpoints[1]), 5)
         expected = await pool.checksums()
-        engine, old_pid = pool.engines[0], pool.servers[0].pid
+        engine, old_pid, before = pool.engines[0], pool.servers[0].pid, pool.replacements
         direct = asyncio.create_task(engine.generate(PROMPT, sampling, seed=1, request_id="direct"))
         pooled = asyncio.create_task(pool.generate(PROMPT, sampling, seed=2, request_id="pooled"))
         await asyncio.sleep(0.4)
@@ -41,7 +43,7 @@ def test_killing_a_server_mid_request_fails_fast_and_a_replacement_serves_the_cu
         noticed_s = time.monotonic() - killed
         generation = await pooled
         assert pool.servers[0].pid != old_pid
-        assert pool.replacements == 1
+        assert pool.replacements == before + 1
         return noticed_s, generation, expected, await pool.checksums()
 
     noticed_s, generation, expected, actual = runner.run(scenario())
@@ -50,6 +52,46 @@ def test_killing_a_server_mid_request_fails_fast_and_a_replacement_serves_the_cu
     assert [s.version for s in generation.versions] == [5]
     assert actual == expected
     assert pool.version == pool.engines[0].version == 5
+
+
+def test_tensors_in_shared_memory_reach_the_server_bit_for_bit_in_small_buckets(pool, runner, checkpoints):
+    async def scenario():
+        pool.bucket_bytes = 64 << 10
+        pool.stream_transport = "tensor"
+        tensors = [(name, t.clone()) for name, t in read_tensors(checkpoints[1])]
+        report = await push_weights(pool, iter(tensors), 11)
+        generation = await pool.generate(PROMPT, Sampling(8), seed=1, request_id="shared")
+        return report, generation, await pool.engines[0].score(PROMPT, 1)
+
+    try:
+        report, generation, scores = runner.run(scenario())
+    finally:
+        pool.stream_transport, pool.bucket_bytes = "distributed", BUCKET_BYTES
+    assert report.checked_tensors > 0, "checksums of every tensor were compared and equal"
+    assert [s.version for s in generation.versions] == [11]
+    runner.run(pool.update_weights(checkpoints[1], 12))
+    assert scores == pytest.approx(runner.run(pool.engines[0].score(PROMPT, 1)), abs=1e-5)
+
+
+def test_a_hung_server_mid_request_is_replaced_and_the_request_is_answered(pool, runner, checkpoints):
+    """SIGSTOP: the process lives and says nothing. Its probes go unanswered until it is killed and replaced."""
+    pool._config = pool._config.model_copy(update={"probe_interval_s": 1.0, "probe_timeout_s": 8.0})
+
+    async def scenario() -> tuple[Generation, dict[str, str], dict[str, str]]:
+        await pool.update_weights(read_tensors(checkpoints[1]), 6)
+        expected = await pool.checksums()
+        before, old_pid = pool.replacements, pool.servers[0].pid
+        pool.engines[0]._probe_timeout_s = 8.0
+        request = asyncio.create_task(pool.generate(PROMPT, Sampling(300), seed=3, request_id="hung"))
+        await asyncio.sleep(0.4)
+        os.killpg(old_pid, signal.SIGSTOP)
+        generation = await request
+        assert pool.replacements == before + 1 and pool.servers[0].pid != old_pid
+        return generation, expected, await pool.checksums()
+
+    generation, expected, actual = runner.run(scenario())
+    assert len(generation.ids) == 300 and [s.version for s in generation.versions] == [6]
+    assert actual == expected
 
 
 def test_a_taken_port_is_one_clear_error_and_starts_nothing(checkpoints, tmp_path: Path):
