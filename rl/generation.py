@@ -78,7 +78,7 @@ class Generation:
             self._renderer = Renderer.load(config.model)
             if config.client is not None:
                 spent = sum(cost.cost_usd for cost in self.ledger.costs())
-                self._client = Client(config.client, spent_usd=spent)
+                self._client = Client(config.client, spent_usd=spent, on_abandoned=self.ledger.put_call)
             tasks = [self._learned(t) for t in config.tasks]
             sources = [Source(t.config.task, t.config.weight, _rows(t)) for t in tasks]
             prompts = PromptStream(sources, groups_per_step=config.groups_per_step, seed=config.seed)

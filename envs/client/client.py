@@ -3,7 +3,7 @@
 Runs in the process that plays episodes (rank 0 in training). Invariants (tests/envs/client):
 * an answer is a model's own words or a Failed with a kind; nothing is made up, and error texts are never answers;
 * no question outlives its deadline; no run spends above max_usd; replay-strict opens no connection;
-* every attempt is in the returned calls, for the ledger.
+* every attempt is in the returned calls, for the ledger; those of a question that was cancelled go to `on_abandoned`.
 Failures that would hit every further call (bad key, unknown model, spent budget) stop the run as OsimErrors.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -80,12 +80,18 @@ class Client:
     """Answers questions. `spent_usd` is what earlier processes of this run spent (from the ledger)."""
 
     def __init__(
-        self, config: ClientConfig, *, environment: Mapping[str, str] | None = None, spent_usd: float = 0.0
+        self,
+        config: ClientConfig,
+        *,
+        environment: Mapping[str, str] | None = None,
+        spent_usd: float = 0.0,
+        on_abandoned: Callable[[JudgeCall], None] | None = None,
     ) -> None:
         self.config = config
         self.budget = Budget(config.max_usd, spent_usd)
         self._environment = dict(os.environ) if environment is None else dict(environment)
         self._cache = Cache(config.cache, config.cache_file)
+        self._on_abandoned = on_abandoned
         self._lanes: dict[RoleName, _Lane] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -116,6 +122,12 @@ class Client:
         try:
             async with deadline:
                 return await self._asked(question, schema, endpoint, calls)
+        except asyncio.CancelledError:
+            # A turn that took too long: nobody else will tell the ledger what was asked and paid.
+            if self._on_abandoned is not None:
+                for call in calls:
+                    self._on_abandoned(call)
+            raise
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -196,15 +208,15 @@ class Client:
             try:
                 answer = await lane.transport.send(request, endpoint.extra_body)
                 if isinstance(answer, Completion):
-                    cost = cost_usd(endpoint.price, answer.prompt_tokens, answer.completion_tokens)
+                    used = counted(answer, prompt)
+                    cost = cost_usd(endpoint.price, *used)
             finally:
                 self.budget.settle(reserved, cost)
                 calls.append(_record(question, request, answer, cost, time.monotonic() - started))
         if isinstance(answer, Completion):
             lane.limit.succeeded()
             if lane.tokens is not None:
-                used = answer.prompt_tokens + answer.completion_tokens
-                lane.tokens.give_back(max(0, prompt + question.max_tokens - used) if used else 0)
+                lane.tokens.correct(prompt + question.max_tokens - sum(counted(answer, prompt)))
         elif answer.kind == "rate_limit":
             lane.limit.rate_limited(generation, answer.retry_after_s or 0.0)
         return answer
@@ -218,6 +230,13 @@ class Client:
         if role not in self._lanes:
             self._lanes[role] = _Lane(self.config.endpoint(role), self._environment)
         return self._lanes[role]
+
+
+def counted(answer: Completion, prompt_tokens: int) -> tuple[int, int]:
+    """Prompt and completion tokens; estimated where the endpoint counts none, so that no budget runs unseen."""
+    if answer.prompt_tokens or answer.completion_tokens:
+        return answer.prompt_tokens, answer.completion_tokens
+    return prompt_tokens, estimate_tokens(len(answer.text))
 
 
 def _request(

@@ -24,6 +24,6 @@ class Bucket:
         self._level -= min(amount, self._capacity)
         return max(0.0, -self._level / self._rate)
 
-    def give_back(self, amount: float) -> None:
-        """Return what was reserved but not used."""
+    def correct(self, amount: float) -> None:
+        """Return what was reserved and not used; a negative amount takes what was used beyond the reservation."""
         self._level = min(self._capacity, self._level + amount)

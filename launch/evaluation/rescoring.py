@@ -83,7 +83,7 @@ async def _rescore(
 ) -> Results:
     with Ledger(target.ledger) as ledger:
         spent = sum(cost.cost_usd for cost in ledger.costs())
-        client = Client(config.client_config(target.path), spent_usd=spent)
+        client = Client(config.client_config(target.path), spent_usd=spent, on_abandoned=ledger.put_call)
         try:
             specs = [judge for task in new.tasks for judge in task.spec.judges if judge.role != "critic"]
             judge = ModelJudge(client, specs) if ask and specs else None

@@ -126,7 +126,7 @@ async def _evaluate(
     with Ledger(run.ledger) as ledger:
         store = LedgerStore(ledger)
         spent = sum(cost.cost_usd for cost in ledger.costs())
-        client = Client(config.client_config(run.path), spent_usd=spent)
+        client = Client(config.client_config(run.path), spent_usd=spent, on_abandoned=ledger.put_call)
         try:
             async with seat(config, identity, client, run) as seated:
                 if options.say is not None:

@@ -47,6 +47,8 @@ class Server:
     choose: Chooser = lambda question, times: None
     latency_s: float = 0.0
     answer: Callable[[dict[str, Any]], str] | None = None
+    retry_after: str = "0.02"
+    usage: bool = True
     url: str = ""
     asked: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -72,9 +74,12 @@ class Server:
             self.in_flight -= 1
         if fault:
             self.faults[fault] += 1
-            return await _fail(request, fault)
+            return await _fail(request, fault, self.retry_after)
         text = self.answer(body) if self.answer else json.dumps({"score": score_of(question)})
-        return web.json_response(completion(text))
+        reply = completion(text)
+        if not self.usage:
+            del reply["usage"]
+        return web.json_response(reply)
 
 
 def score_of(question: str) -> float:
@@ -92,9 +97,11 @@ def completion(text: str) -> dict[str, Any]:
     }
 
 
-async def _fail(request: web.Request, fault: str) -> web.StreamResponse:
+async def _fail(request: web.Request, fault: str, retry_after: str) -> web.StreamResponse:
     if fault == "429":
-        return web.json_response({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "0.02"})
+        return web.json_response(
+            {"error": {"message": "slow down"}}, status=429, headers={"Retry-After": retry_after}
+        )
     if fault in ("500", "401", "400", "403"):
         return web.json_response({"error": {"message": "no, Bearer sk-abcdefghijklmnopqrstuv"}}, status=int(fault))
     if fault == "malformed":
