@@ -99,8 +99,8 @@ def play(
 
     spec = registry.get(name)
     spec = registry.with_data(spec, data, split) if data is not None else spec
-    ours = spec.read is None or spec.examples is None
-    rows = list(islice(spec.rows(split, row + 1, seed) if ours else spec.examples(), row, row + 1))
+    shown = spec.examples() if spec.read and spec.examples else spec.rows(split, row + 1, seed)
+    rows = list(islice(shown, row, row + 1))
     if not rows:
         raise UsageError(f"split {split!r} has no row {row}", where=f"task {name}", fix="give a smaller --row")
     taken = tuple(seat or spec.env("strict").seats)
