@@ -29,7 +29,7 @@ TOP = 5
 GROUNDING = "You are this shopper, about to choose what to buy next.\n\n{shopper}"
 FORM = (
     "Which five would you most likely buy next? Think first if you like, then give five different letters, the most "
-    "likely first, as <answer>A,B,C,D,E</answer>."
+    "likely first, as <answer>1st,2nd,3rd,4th,5th</answer>."
 )
 SOUL_LIST = re.compile(rf"<answer>([A-T](?:,[A-T]){{{TOP - 1}}})</answer>")
 FIRST_CANDIDATE = re.compile(r"Candidate\s*1\s*:")
