@@ -65,6 +65,7 @@ BUILTIN: Mapping[str, str] = {
     "userllm": "envs.tasks.userllm:spec",
     "rewardbench2": "envs.tasks.judging:rewardbench_spec",
     "rm_r1": "envs.tasks.judging:rm_r1_spec",
+    "tau_usi": "envs.tasks.tau_usi:spec",
     "sim_math": "envs.tasks.sim_arena:math_spec",
     "sim_doc": "envs.tasks.sim_arena:doc_spec",
 }
@@ -152,6 +153,8 @@ class TaskSpec:
     """Reads a person's copy of the published data (see `with_data`)."""
     examples: Callable[[], Sequence[Row]] | None = None
     """A few rows of our own making, in the form of the published ones: for `check`, where `rows` has no data."""
+    bind: Callable[[Path], Callable[[Profile], Env[Any]]] | None = None
+    """The environment of a person's files, where it needs more of them than the rows hold (see `with_data`)."""
     samples: Callable[[Row, Seat], Sequence[str]] | None = None
     """Plausible and wrong answers for `check` and `osim task play`; generic ones are used without it."""
     imposter: Callable[[Row, Row], Row] | None = None
@@ -241,7 +244,8 @@ def with_data(spec: TaskSpec, path: Path, split: str = "test") -> TaskSpec:
         found = sorted(read(path), key=lambda row: derive_seed(seed, spec.name, row.id))
         return found[:limit]
 
-    return replace(spec, rows=rows, splits=(split,), examples=None)
+    env = spec.env if spec.bind is None else spec.bind(path)
+    return replace(spec, rows=rows, splits=(split,), env=env, examples=None)
 
 
 def no_rows(name: str) -> Callable[[str, int | None, int], Iterable[Row]]:
