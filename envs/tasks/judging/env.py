@@ -21,7 +21,7 @@ from envs.types import Message, Outcome, Row, Score, Seat
 
 SEAT: Seat = "judge"
 NO_VERDICT = 0.25
-CHOICE = "Say which answer is best. Reason first if you like, then give its letter once, as <answer>[[A]]</answer>."
+CHOICE = "Say which answer is best. Reason first if you like, then give its letter once, as <answer>[[X]]</answer>."
 RATINGS = (
     "Rate every answer from 1 to 10 by whether it is right and helpful; equally good answers get equal ratings. "
     "Reason first if you like, then give all ratings once, as <answer>A: 7, B: 2, …</answer>."
