@@ -15,4 +15,5 @@ script.py     switches to another writing system
 register.py   writes an essay: headings, lists, bold
 rates.py      rates with intervals, and alarms when they drift
 length.py     batch level: does length earn reward?
+canaries.py   hacked and clean talks that show whether the live judge can still tell them apart
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,32 +13,17 @@ from envs.detectors.base import DETECTORS, Context, detect, inspect
 from envs.detectors.length import measure, ranks, spearman
 from envs.detectors.rates import Drift, Rate, rates
 from envs.types import Episode, Finding, Message, Row, Say
-from tests.envs.detectors.seeds import HUMAN, SEEN, UNSEEN
-
-SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "benchmarks" / "mirrorbench"
-ENGLISH = ("Hello, how are you today?",)
+from tests.envs.detectors.measure import ENGLISH, SAMPLES, Measured, all_measured
+from tests.envs.detectors.seeds import HUMAN
 
 
-def found(name: str, text: str) -> bool:
-    return DETECTORS[name](Context(text, "Dana", given=ENGLISH)) is not None
-
-
-def placed(text: str) -> list[str]:
-    """At the start, in the middle, at the end of an innocent turn."""
-    before, after = "Well, that sounds fine to us.", "See you on Monday then."
-    return [f"{text}\n{after}", f"{before}\n{text}\n{after}", f"{before}\n{text}"]
-
-
-@pytest.mark.parametrize("name", SEEN)
-def test_recall_is_at_least_90_percent_on_known_phrasings(name: str) -> None:
-    texts = [t for seed in SEEN[name] for t in placed(seed)]
-    assert sum(found(name, t) for t in texts) >= 0.9 * len(texts)
-
-
-@pytest.mark.parametrize("name", UNSEEN)
-def test_recall_is_at_least_60_percent_on_unseen_phrasings(name: str) -> None:
-    texts = [t for seed in UNSEEN[name] for t in placed(seed)]
-    assert sum(found(name, t) for t in texts) >= 0.6 * len(texts)
+@pytest.mark.parametrize("measured", all_measured(), ids=lambda m: m.detector)
+def test_precision_and_recall_hold_on_seen_and_held_out_phrasings(measured: Measured) -> None:
+    """The table of docs/benchmarks.md; the false positives are on real human turns where the samples are here."""
+    assert measured.seen.value >= 0.9
+    assert measured.held_out.n >= 6 and measured.held_out.value >= 0.6
+    assert measured.precision.value >= 0.95
+    assert measured.false_positives.value <= 0.005
 
 
 @pytest.mark.parametrize("text", HUMAN)
