@@ -192,11 +192,15 @@ def _how(code: int) -> str:
 
 def _own_error(rank: _Rank) -> str:
     """The text of the OsimError that this rank printed last, or ''."""
-    text = _read(rank.log, rank.log_start)
-    at = text.rfind("\n" + ERROR_MARK)
+    return last_error(_read(rank.log, rank.log_start))
+
+
+def last_error(log: str) -> str:
+    """The text of the OsimError that ends a process's output, or ''."""
+    at = log.rfind("\n" + ERROR_MARK)
     if at < 0:
-        return text.removeprefix(ERROR_MARK).rstrip() if text.startswith(ERROR_MARK) else ""
-    return text[at + 1 + len(ERROR_MARK) :].rstrip()
+        return log.removeprefix(ERROR_MARK).rstrip() if log.startswith(ERROR_MARK) else ""
+    return log[at + 1 + len(ERROR_MARK) :].rstrip()
 
 
 def log_tail(log: Path, start: int = 0, lines: int = LOG_TAIL_LINES) -> str:

@@ -24,9 +24,14 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=0)
     parser.add_argument("--world-size", type=int, default=1)
     parser.add_argument("--rendezvous", default="env://")
+    parser.add_argument("--rollout-urls", nargs="+", help="SGLang servers of this attempt, instead of the configured ones")
     args = parser.parse_args()
     run = RunFolder(args.run_dir)
     config = validate(RLConfig, read_yaml(run.config), where=str(run.config))
+    if args.rollout_urls:
+        # Not part of the configuration: after a requeue the same run has other servers.
+        rollout = config.rollout.model_copy(update={"urls": tuple(args.rollout_urls), "kind": "sglang"})
+        config = config.model_copy(update={"rollout": rollout})
     try:
         ranks = initialize(
             config.parallel,

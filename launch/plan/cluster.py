@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from common.config import Config
+from launch.submit.config import SlurmConfig
 
 GIB = 2**30
 
@@ -39,6 +40,8 @@ class ClusterConfig(Config):
     """Wall-time limit of one attempt of a job."""
     signal_lead_s: float = Field(default=300.0, ge=0)
     """How long before that limit a run is told to save and end."""
+    slurm: SlurmConfig | None = None
+    """Queues and habits of the site, for `osim launch`; None: this machine, without Slurm."""
 
     @property
     def world_size(self) -> int:
