@@ -4,10 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 SGLANG_VENV := .venv-sglang
+NEMO_RUN_VENV := .venv-nemo-run
 ARGS ?=
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup sglang quickstart test lint bench clean
+.PHONY: setup sglang nemo-run slurm quickstart test lint bench clean
 
 setup: $(VENV)/.ready
 
@@ -25,6 +26,18 @@ $(SGLANG_VENV)/.ready: rl/rollout/sglang_cpu/packages.txt constraints.txt
 	$(SGLANG_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
 	$(SGLANG_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt -r rl/rollout/sglang_cpu/packages.txt
 	@touch $@
+
+# NeMo-Run's own environment: its dependencies pin other versions than ours (docs/decisions.md).
+nemo-run: $(NEMO_RUN_VENV)/.ready
+
+$(NEMO_RUN_VENV)/.ready: launch/submit/nemo_run_packages.txt
+	test -x $(NEMO_RUN_VENV)/bin/python || $(PYTHON) -m venv $(NEMO_RUN_VENV)
+	$(NEMO_RUN_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r launch/submit/nemo_run_packages.txt
+	@touch $@
+
+# A Slurm that the tests can bring up, on Debian as root; starts nothing.
+slurm:
+	.ci/install_slurm
 
 quickstart: setup
 	$(BIN)/osim quickstart $(ARGS)

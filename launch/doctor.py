@@ -63,7 +63,11 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield _transformer_engine(bool(gpus))
     yield _apex()
     yield _sglang(bool(gpus))
-    yield _slurm()
+    slurm = _slurm()
+    yield slurm
+    if slurm.state == "ok":
+        yield _can_submit_containers()
+        yield from _slurm_jobs()
     yield _nemo_run()
     yield _judge()
     yield _disk(folder)
@@ -152,13 +156,23 @@ def _sglang(has_gpu: bool) -> Finding:
 
 def _output_of(*command: str) -> str | None:
     """First output line of a program that is here and succeeds, else None."""
+    lines = _run(*command)
+    return None if lines is None else (lines or [""])[0]
+
+
+def _lines_of(*command: str) -> list[str]:
+    """All output lines of a program; none when it is not here or fails."""
+    return _run(*command) or []
+
+
+def _run(*command: str) -> list[str] | None:
     if not shutil.which(command[0]):
         return None
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return (done.stdout.splitlines() or [""])[0]
+    return done.stdout.splitlines()
 
 
 def _slurm() -> Finding:
@@ -167,17 +181,56 @@ def _slurm() -> Finding:
         return Finding("Slurm", "absent", "no sinfo here", "run osim launch on a login node, or over SSH")
     if _output_of("sinfo", "--noheader") is None:
         return Finding("Slurm", "absent", f"{version}, but the controller does not answer", "ask: scontrol ping")
-    accounting = "" if _output_of("sacct", "--noheader", "-X") is not None else "; sacct does not answer"
-    return Finding("Slurm", "ok", version + accounting)
+    facts = [version, *_partitions()]
+    if _output_of("sacct", "--noheader", "-X") is None:
+        facts.append("no accounting: the end of an old job is known from its run folder alone")
+    return Finding("Slurm", "ok", "; ".join(facts))
+
+
+def _partitions() -> Iterator[str]:
+    """`gpu: 6 of 8 nodes idle, at most 4:00:00`, of each partition."""
+    lines = _lines_of("sinfo", "--noheader", "--format=%P|%D|%t|%l")
+    total: dict[str, int] = {}
+    idle: dict[str, int] = {}
+    limits: dict[str, str] = {}
+    for line in lines:
+        name, count, state, limit = line.split("|")
+        name = name.rstrip("*")
+        total[name] = total.get(name, 0) + int(count)
+        idle[name] = idle.get(name, 0) + (int(count) if state == "idle" else 0)
+        limits[name] = limit
+    for name, nodes in total.items():
+        yield f"{name}: {idle[name]} of {nodes} nodes idle, limit {limits[name]}"
+
+
+def _slurm_jobs() -> Iterator[Finding]:
+    """The user's own jobs that wait or run, each with its reason."""
+    from launch.submit.slurm import JobState
+
+    for line in _lines_of("squeue", "--me", "--noheader", "--format=%A|%j|%T|%r|%N|%S"):
+        job_id, name, state, reason, nodes, start = line.split("|")
+        found = JobState(
+            state, reason="" if reason == "None" else reason, nodes=nodes, start=start.replace("N/A", "")
+        )
+        yield Finding(f"Job {job_id}", "ok", f"{name}: {found.describe()}")
+
+
+def _can_submit_containers() -> Finding:
+    """Pyxis adds --container-image to srun; containers cannot be used without it."""
+    text = "\n".join(_lines_of("srun", "--help"))
+    if "--container-image" in text:
+        return Finding("Pyxis", "ok", "srun takes --container-image")
+    return Finding("Pyxis", "absent", "srun knows no --container-image: leave slurm.container out")
 
 
 def _nemo_run() -> Finding:
-    version = _version("nemo-run")
+    """NeMo-Run lives in an environment of its own, which is never imported from here."""
+    from launch.submit.nemo import installed_version
+
+    version = installed_version()
     if version:
-        return Finding("NeMo-Run", "ok", version)
-    return Finding(
-        "NeMo-Run", "absent", "not installed: only local runs", "pip install -c constraints.txt -e '.[slurm]'"
-    )
+        return Finding("NeMo-Run", "ok", f"{version} in .venv-nemo-run")
+    return Finding("NeMo-Run", "absent", "no environment: every job goes as our own script", "make nemo-run")
 
 
 def _judge() -> Finding:

@@ -1,9 +1,11 @@
 """What a running or stuck run is waiting for: read from outside, from files and processes, changing nothing.
 
 Runs in the process of the command, on the machine of the run. Sources: the lock (who owns the folder), the age of the
-last metric beside the usual time between metrics, waits that the run registered (`waits.json`), the CPU use and state
-of every process whose command line names the folder, and the last line of each log. A run that cannot be read
-(another user's processes) yields less, never an error.
+last metric beside the usual time between metrics, the CPU use and state of every process of this machine whose
+command line names the folder, and the last line of each log. Of a launched run also: what Slurm says of its jobs, the
+reason for which they wait, and which rollout servers are silent (`launch.submit.follow`, the coordinator's
+health.json). A run that cannot be read (another user's processes, a Slurm that does not answer) yields less, never an
+error.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from common.errors import UsageError
+from common.errors import OsimError, UsageError
+from common.files import read_json
 from common.run_folder import RunFolder
 
 SAMPLE_S = 1.0
@@ -58,6 +61,15 @@ class LastMetric:
 
 
 @dataclass(frozen=True)
+class LaunchedJob:
+    """One job of `osim launch` and the sentence that says how it is."""
+
+    line: str
+    alive: bool
+    waits: bool
+
+
+@dataclass(frozen=True)
 class Report:
     """What is known of one run folder."""
 
@@ -67,11 +79,21 @@ class Report:
     processes: tuple[ProcessState, ...]
     log_ends: tuple[tuple[str, str], ...]
     finished: bool
+    jobs: tuple[LaunchedJob, ...] = ()
+    silent_servers: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
         """One sentence: what to make of it."""
-        if self.owner is None:
+        alive = [job for job in self.jobs if job.alive]
+        if alive and all(job.waits for job in alive):
+            return f"waits for Slurm: {alive[0].line}"
+        if alive and self.last is None:
+            return f"starting on the cluster: no metric yet; {alive[0].line}"
+        if self.jobs and not alive and not self.finished:
+            ended = next((job for job in self.jobs if "COMPLETED" not in job.line), self.jobs[-1])
+            return f"no job of it is alive: {ended.line}"
+        if self.owner is None and not alive:
             if self.finished:
                 return "the run is complete; nothing waits"
             return "nobody runs this folder; run its command again and it resumes"
@@ -81,12 +103,15 @@ class Report:
         at = f"{self.last.phase} step {self.last.step}, {self.last.age_s:.0f} s ago"
         if not self.last.late:
             return f"working: {at}"
-        return f"late: {at} (usually every {self.last.usual_s:.1f} s); {_culprit(self.processes)}"
+        silent = f"; silent rollout servers: {', '.join(self.silent_servers)}" if self.silent_servers else ""
+        return f"late: {at} (usually every {self.last.usual_s:.1f} s); {_culprit(self.processes)}{silent}"
 
 
 def _culprit(processes: tuple[ProcessState, ...]) -> str:
     busy = [p.what for p in processes if p.busy]
     idle = [p.what for p in processes if not p.busy]
+    if not processes:
+        return "its processes are on other machines: see the last log lines for whom they wait"
     if busy and idle:
         return f"{', '.join(idle)} wait for {', '.join(busy)}, which still compute"
     if busy:
@@ -96,7 +121,8 @@ def _culprit(processes: tuple[ProcessState, ...]) -> str:
 
 def inspect(folder: Path) -> Report:
     """The state of a run; of the sub-run that last wrote a metric where the folder holds several."""
-    if not (folder / "config.yaml").exists():
+    jobs = _jobs(folder)
+    if not jobs and not (folder / "config.yaml").exists():
         fix = "give the folder that --out named"
         raise UsageError("not a run folder: it has no config.yaml", where=str(folder), fix=fix)
     candidates = [folder, *sorted(p.parent for p in folder.glob("*/config.yaml"))]
@@ -108,7 +134,33 @@ def inspect(folder: Path) -> Report:
         processes=tuple(_processes(folder)),
         log_ends=tuple(_log_ends(newest / "logs")),
         finished=(newest / "report.html").exists() or (folder / "report.html").exists(),
+        jobs=jobs,
+        silent_servers=tuple(_silent_servers(newest)),
     )
+
+
+def _jobs(folder: Path) -> tuple[LaunchedJob, ...]:
+    """The jobs that `osim launch` submitted for this folder, as Slurm sees them now."""
+    from launch.submit import follow
+    from launch.submit.record import path_of, read_record
+    from launch.submit.slurm import WAITING
+
+    if not path_of(folder).is_file():
+        return ()
+    record = read_record(folder)
+    try:
+        found = follow.status(record)
+    except OsimError as e:
+        return tuple(LaunchedJob(f"{job.name}, job {job.job_id}: {e.what}", False, False) for job in record.jobs)
+    return tuple(LaunchedJob(one.line(), one.alive, one.state.state in WAITING) for one in found)
+
+
+def _silent_servers(folder: Path) -> Iterator[str]:
+    """Rollout servers of the newest attempt that did not answer the coordinator's last probe."""
+    attempts = sorted((folder / "launch").glob("attempt-*/health.json"), key=_mtime)
+    if attempts:
+        for url, since in read_json(attempts[-1])["silent_since"].items():
+            yield f"{url} for {time.time() - since:.0f} s"
 
 
 def _mtime(path: Path) -> float:

@@ -48,14 +48,14 @@ class Check:
 
 def visible_gpus(found: int, expected: int, host: str) -> Check:
     """GPUs that torch sees on one node."""
-    fix = f"drain {host} or ask for another: nvidia-smi there shows what is missing; exclude it with sbatch_flags: {{exclude: {host}}}"
+    fix = f"nvidia-smi there shows what is missing; leave the node out with slurm.sbatch_flags: {{exclude: {host}}}"
     return Check(f"GPUs of {host}", found >= expected, str(found), f"at least {expected}", fix)
 
 
 def allreduce(gb_per_s: float, bound: float, ranks: int, backend: str) -> Check:
     """Measured bus bandwidth against its bound."""
     fix = (
-        "see NCCL's choice of network with NCCL_DEBUG=INFO; set NCCL_SOCKET_IFNAME and NCCL_IB_HCA in slurm.environment"
+        "NCCL_DEBUG=INFO shows the network NCCL took; set NCCL_SOCKET_IFNAME and NCCL_IB_HCA in slurm.environment"
         if backend == "nccl"
         else "set GLOO_SOCKET_IFNAME in slurm.environment to the network that the nodes share"
     )

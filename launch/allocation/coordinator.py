@@ -1,8 +1,8 @@
-"""The coordinator of an RL job: `python -m launch.allocation.coordinator RUN NOTES COUNT`, once, on a node without GPUs
-where there is one.
+"""The coordinator of an RL job: `python -m launch.allocation.coordinator RUN NOTES COUNT`, once.
 
-Waits until all COUNT rollout servers answer and tells the actor their URLs; then asks every server whether it lives and
-keeps NOTES/health.json, which `osim why` shows. Exit 3 when the servers are not there in time; the actor hears why.
+Runs on a node without GPUs where there is one. Waits until all COUNT rollout servers answer and tells the actor their
+URLs; then asks every server whether it lives and keeps NOTES/health.json, which `osim why` shows. Exit 3 when the
+servers are not there in time; the actor hears why.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from rl.weight_sync.group import own_address
 def main() -> None:
     run, notes = Path(sys.argv[1]), Notes(Path(sys.argv[2]))
     number, local = int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_LOCALID"])
-    # Preemption and cancellation signal every process at once: the actor still saves, so the server stays until the end.
+    # Preemption and cancellation signal every process at once; the actor still saves, so the server stays.
     signal.signal(signal.SIGTERM, lambda *_: None)
     asyncio.run(serve(run, notes, number, local, own_address(f"http://{os.environ['MASTER_ADDR']}")))
 

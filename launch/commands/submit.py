@@ -26,6 +26,7 @@ Cluster = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder, seen by all nodes.", show_default=False)]
 Nodes = Annotated[int | None, typer.Option(help="Nodes; default: all of the cluster file.", min=1)]
+RolloutNodes = Annotated[int, typer.Option(help="Nodes for rollout servers alone; 0: on the actor's.", min=0)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the exact scripts; submit and write nothing.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Until it has ended; then exit with the job's own exit code.")]
 Executor = Annotated[
@@ -51,7 +52,7 @@ def midtrain(
 )
 def rl(
     recipe: Recipe, cluster: Cluster, out: Out, nodes: Nodes = None,
-    rollout_nodes: Annotated[int, typer.Option(help="Nodes of their own for rollout servers; 0: on the actor's.", min=0)] = 0,
+    rollout_nodes: RolloutNodes = 0,
     dry_run: DryRun = False, wait: Wait = False, executor: Executor = None, overrides: Overrides = None,
 ) -> None:  # fmt: skip
     """RL: actor, rollout servers and coordinator as one (heterogeneous) job."""
@@ -78,8 +79,9 @@ def evaluation(
 
 @group.command(
     **example(
-        f"osim launch data --recipe launch/recipes/quickstart/prepare.yaml {ON} --out runs/data --shards 16 --dry-run \\",
-        "    'inputs=[{glob: corpus/*.jsonl}]' tokenizer=runs/quickstart/tokenizer/hf output=data/train",
+        f"osim launch data --recipe launch/recipes/quickstart/prepare.yaml {ON} --out runs/data \\",
+        "    --shards 16 --dry-run 'inputs=[{glob: corpus/*.jsonl}]' \\",
+        "    tokenizer=runs/quickstart/tokenizer/hf output=data/train",
     )
 )
 def data(
@@ -175,7 +177,7 @@ def _go(planned: list[Planned], cluster: Path, out: Path, *, dry_run: bool, wait
     site = submission.site_of(machines)
     where = _executor(executor, has_slurm=machines.slurm is not None)
     if dry_run:
-        typer.echo(submission.dry_run(planned), nl=False)
+        typer.echo(submission.dry_run(planned, site), nl=False)
     elif where == "local":
         if code := local.run(planned, out, site.slurm.preflight, typer.echo):
             raise typer.Exit(code)

@@ -14,11 +14,13 @@ app = typer.Typer()
 
 @app.command(**example("osim why runs/quickstart"))
 def why(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]) -> None:
-    """What a running or stuck run is waiting for."""
+    """What a running or stuck run is waiting for: processes, Slurm jobs, rollout servers."""
     from launch.why import inspect
 
     report = inspect(run)
     typer.echo(f"{report.folder}: {report.verdict}")
+    for job in report.jobs:
+        typer.echo(f"  {job.line}")
     for process in report.processes:
         facts = f"{process.status}, CPU {process.cpu_percent:.0f} %, {process.memory_gib:.2f} GiB"
         typer.echo(f"  process {process.pid} ({process.what}): {facts}")

@@ -38,7 +38,7 @@ class ContainerConfig(Config):
     image: str
     """Image or squashfs file; a digest pins it: nvcr.io#nvidia/pytorch@sha256:…"""
     mounts: tuple[str, ...] = ()
-    """SRC:DST[:ro], DST as the job names it. The code and the run folder are mounted at their own paths by themselves."""
+    """SRC:DST[:ro], DST as the job names it. The code and the run folder are mounted anyway, at their own paths."""
     python: Path = Path("/usr/bin/python3")
     """Interpreter inside the image that has osim's packages."""
 
@@ -48,7 +48,7 @@ class PreflightConfig(Config):
 
     enabled: bool = True
     min_allreduce_gb_per_s: float | None = Field(default=None, gt=0)
-    """Bus bandwidth of an all-reduce over all ranks. None: 20 with NCCL over several nodes, 100 within one, 0.005 with gloo."""
+    """Bus bandwidth of an all-reduce over all ranks. None: NCCL 20 over several nodes, 100 within one; gloo 0.005."""
     allreduce_mib: int = Field(default=256, ge=1)
     """Size of the timed message with NCCL; gloo uses a sixteenth."""
     min_disk_free_gib: float | None = Field(default=None, ge=0)
@@ -101,7 +101,7 @@ class SlurmConfig(Config):
     """Memory per node as Slurm writes it; "0" is all of it."""
     container: ContainerConfig | None = None
     environment: dict[str, str] = Field(default_factory=dict)
-    """Variables of every task: NCCL and site settings. Never secrets: those stay in the environment you submit from."""
+    """Variables of every task: NCCL and site settings. Never secrets: export those where you submit."""
     setup: tuple[str, ...] = ()
     """Shell lines at the start of the job script, e.g. `module load cuda`."""
     sbatch_flags: dict[str, str] = Field(default_factory=dict)
@@ -140,7 +140,7 @@ class StageConfig(Config):
     recipe: Path | None = None
     """Relative to the chain's file. Not for convert."""
     set: tuple[str, ...] = ()
-    """Overrides key.path=value. {root} is the chain's folder, so {root}/midtrain/hf is the export of stage midtrain."""
+    """Overrides key.path=value. {root} is the chain's folder: {root}/midtrain/hf is the export of stage midtrain."""
     after: tuple[str, ...] | None = None
     """Stages that must have succeeded; None: the one before."""
     nodes: int | None = Field(default=None, ge=1)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ERROR_MARK, ExitCode, OsimError, UsageError
+from common.errors import ExitCode, OsimError, UsageError
 from launch.local import last_error
 from launch.submit import history, local, slurm
 from launch.submit.history import Event
@@ -22,7 +22,6 @@ from launch.submit.slurm import UNKNOWN, JobState
 LOG_BYTES = 1 << 16
 TAIL_LINES = 20
 POLL_S = 10.0
-SETTLE_S = 2.0
 ACCOUNTING_LAG_S = 30.0
 """How long a job that Slurm does not know (any more) may take to appear in the accounting."""
 WORST_FIRST = (ExitCode.USAGE, ExitCode.GATE)
@@ -113,7 +112,7 @@ def _next_step(one: Status) -> str:
 
 
 def explain(shell: Shell, one: Status) -> str:
-    """The words of the process that failed: its OsimError, else its last log lines, else those of the job's script."""
+    """The words of the process that failed: its OsimError, else its last log lines, else the job script's."""
     logs = one.job.run_dir / "logs"
     for note in _failures(shell, one):
         code, _, label = note.removeprefix("failed-").partition("-")
@@ -193,8 +192,3 @@ def read_logs(record: Record, name: str | None, lines: int) -> list[Log]:
         text = record.shell.read(path, last_bytes=LOG_BYTES) or ""
         found.append(Log(path, tail(text, lines)))
     return found
-
-
-def has_error(text: str) -> bool:
-    """Whether a log holds an OsimError."""
-    return f"\n{ERROR_MARK}" in f"\n{text}"

@@ -1,7 +1,7 @@
 """Recipes become jobs: which nodes, which processes, in which order. Pure: no file is written, nothing is run.
 
-A job is one submission. Its `components` are what Slurm allocates (more than one: a heterogeneous job); its `steps` are
-what runs there: checks first, then services (they end with the main step), then the main step, whose end decides.
+A job is one submission. Its `components` are what Slurm allocates (more than one: a heterogeneous job); its `steps`
+are what runs there: checks first, then services (they end with the main step), then the main step, whose end decides.
 """
 
 from __future__ import annotations
@@ -261,6 +261,6 @@ def _servers_per_node(config: RLConfig, site: Site) -> int:
 
 
 def _capability(site: Site) -> Capability:
-    """What the nodes can run. Transformer Engine is assumed where there are GPUs; the preflight sees what is there."""
+    """What the nodes can run; Transformer Engine is assumed where there are GPUs."""
     has_gpus = site.slurm.gpu_flag != "none"
     return Capability(cuda=has_gpus, transformer_engine=has_gpus)

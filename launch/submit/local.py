@@ -1,8 +1,8 @@
 """The executor without Slurm: the same jobs, one after the other, on this machine and in this process.
 
 Each job is its own `osim` verb in a child process, whose output is the user's; the preflight comes first. The first
-job that fails ends the chain with its exit code. Ctrl-C and `osim launch cancel` reach the child, which saves and ends
-with 4; the same command goes on.
+job that fails ends the chain with its exit code. Ctrl-C and `osim launch cancel` reach the child, which saves and
+ends with 4; the same command goes on.
 """
 
 from __future__ import annotations

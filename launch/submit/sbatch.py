@@ -17,6 +17,7 @@ from launch.submit.jobs import ARRAY_TASK, NOTES, Component, Job, Step
 
 TOKENS = {NOTES: '"$notes"', ARRAY_TASK: '"$array_task"'}
 TEMPLATE = Path(__file__).with_name("job.sh.jinja")
+TASK_TEMPLATE = Path(__file__).with_name("task.sh.jinja")
 
 
 def render(job: Job, slurm: SlurmConfig) -> str:
@@ -24,16 +25,12 @@ def render(job: Job, slurm: SlurmConfig) -> str:
     checks = [s for s in job.steps if s.role == "check"]
     services = [s for s in job.steps if s.role == "service"]
     (main,) = (s for s in job.steps if s.role == "main")
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    text = environment.from_string(TEMPLATE.read_text()).render(
+    return _fill(
+        TEMPLATE,
+        job,
+        slurm,
         directives="\n".join(directives(job, slurm)),
-        title=f"{job.kind} in {job.run_dir}",
-        setup="\n".join(slurm.setup),
-        run=_quote(str(job.run_dir)),
-        python=_quote(str(slurm.interpreter)),
-        workdir=_quote(str(job.workdir)),
         max_requeues=slurm.max_requeues,
-        exports="\n".join(f"export {name}={_quote(value)}" for name, value in _variables(job, slurm).items()),
         torchrun=any(s.torchrun for s in job.steps),
         node_list="$SLURM_JOB_NODELIST_HET_GROUP_0" if len(job.components) > 1 else "$SLURM_JOB_NODELIST",
         array=job.array is not None,
@@ -42,7 +39,32 @@ def render(job: Job, slurm: SlurmConfig) -> str:
         services=[_named(s, job, slurm) for s in services],
         main=_named(main, job, slurm),
     )
+
+
+def render_task(job: Job, slurm: SlurmConfig) -> str:
+    """The same processes as one task of a job that somebody else submits (NeMo-Run)."""
+    steps = sorted(job.steps, key=lambda s: s.role != "check")
+    return _fill(TASK_TEMPLATE, job, slurm, steps=[{"name": s.name, "command": _process(s)} for s in steps])
+
+
+def _fill(template: Path, job: Job, slurm: SlurmConfig, **values: object) -> str:
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    text = environment.from_string(template.read_text()).render(
+        title=f"{job.kind} in {job.run_dir}",
+        setup="\n".join(slurm.setup),
+        run=_quote(str(job.run_dir)),
+        python=_quote(str(slurm.interpreter)),
+        workdir=_quote(str(job.workdir)),
+        exports="\n".join(f"export {name}={_quote(value)}" for name, value in _variables(slurm).items()),
+        **values,
+    )
     return text.rstrip("\n") + "\n"
+
+
+def _process(step: Step) -> str:
+    """One process of a step, as a command line of the script."""
+    wrapped = f'"$python" -m launch.allocation.rank "$run" "$notes" {step.name}'
+    return " ".join([wrapped, step.module, *map(_word, step.arguments)])
 
 
 def directives(job: Job, slurm: SlurmConfig) -> list[str]:
@@ -87,7 +109,7 @@ def _flags(job: Job, component: Component, slurm: SlurmConfig) -> Iterable[tuple
     yield "requeue", None
 
 
-def _variables(job: Job, slurm: SlurmConfig) -> dict[str, str]:
+def _variables(slurm: SlurmConfig) -> dict[str, str]:
     """Of every task. The checkout comes first on Python's path, so that the code is the one that was named."""
     threads = str(slurm.cpus_per_rank or 1)
     return {
@@ -114,30 +136,36 @@ def srun(step: Step, job: Job, slurm: SlurmConfig) -> list[str]:
     # One file a node, for what is not a rank's own output.
     lines.append(f'--output="$run/logs/{step.name}-step-%N.log" --open-mode=append')
     lines += _container(job, slurm)
-    command = '"$python" -m launch.allocation.rank "$run" "$notes" ' + step.name
+    command = _process(step)
     if step.torchrun:
         port = '"$MASTER_PORT"' if step.role == "check" else '"$((MASTER_PORT + 1))"'
         lines.append(f'"$python" -m launch.allocation.torchrun {step.nodes} {step.per_node} "$MASTER_ADDR" {port}')
         command = command.partition("-m ")[2]
-    lines.append(" ".join([command, step.module, *map(_word, step.arguments)]))
+    lines.append(command)
     return lines
 
 
-def _container(job: Job, slurm: SlurmConfig) -> list[str]:
-    container = slurm.container
-    if container is None:
+def mounts(job: Job, slurm: SlurmConfig) -> list[str]:
+    """SRC:DST[:ro] of a containered task: the site's, the code, where the recipe's paths start, the run folder."""
+    if slurm.container is None:
         return []
     own = dict.fromkeys(
         [f"{slurm.code}:{slurm.code}:ro", f"{job.workdir}:{job.workdir}", f"{job.run_dir}:{job.run_dir}"]
     )
     if job.workdir == slurm.code:
         del own[f"{job.workdir}:{job.workdir}"]
-    mounts = [*container.mounts, *own]
+    return [*slurm.container.mounts, *own]
+
+
+def _container(job: Job, slurm: SlurmConfig) -> list[str]:
+    container = slurm.container
+    if container is None:
+        return []
     # The image's own values of these would win otherwise.
-    kept = ["MASTER_ADDR", "MASTER_PORT", *_variables(job, slurm)]
+    kept = ["MASTER_ADDR", "MASTER_PORT", *_variables(slurm)]
     return [
         f"--container-image={_quote(container.image)}",
-        f"--container-mounts={_quote(','.join(mounts))}",
+        f"--container-mounts={_quote(','.join(mounts(job, slurm)))}",
         f"--container-workdir={_quote(str(job.workdir))} --no-container-mount-home",
         f"--container-env={','.join(kept)}",
     ]

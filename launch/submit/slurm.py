@@ -23,7 +23,7 @@ REASONS = {
     "Resources": "no free nodes yet",
     "Priority": "other jobs go first",
     "Dependency": "waits for an earlier job",
-    "DependencyNeverSatisfied": "an earlier job failed, so this one never starts: osim launch cancel, then launch again",
+    "DependencyNeverSatisfied": "an earlier job failed: this one never starts; osim launch cancel, then launch again",
     "BeginTime": "held for a moment after a requeue",
     "PartitionTimeLimit": "its time exceeds the partition's limit: lower slurm.time",
     "PartitionNodeLimit": "it asks for more nodes than the partition has: use fewer nodes",

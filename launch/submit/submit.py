@@ -22,7 +22,7 @@ from launch.submit import nemo, slurm
 from launch.submit.config import ChainConfig, Kind, SlurmConfig, StageConfig
 from launch.submit.jobs import ALLOCATION, LAUNCH, RECIPE, Job, Site, Size, build, convert_job
 from launch.submit.record import Record, SubmittedJob, path_of, read_record, submitted_now, write_record
-from launch.submit.sbatch import render
+from launch.submit.sbatch import render, render_task
 from launch.submit.shell import LocalShell, Shell, SshShell
 from megatron_osim.config import MidtrainConfig
 from rl.config import RLConfig
@@ -128,7 +128,9 @@ def _stage_jobs(
 
 
 def _planned(job: Job, recipe: BaseModel | None, site: Site) -> Planned:
-    return Planned(job, recipe, render(job, site.slurm), nemo.choose(job, site.slurm))
+    backend = nemo.choose(job, site.slurm)
+    script = render_task(job, site.slurm) if backend.nemo_run else render(job, site.slurm)
+    return Planned(job, recipe, script, backend)
 
 
 def _default_size(kind: Kind, site: Site) -> Size:
@@ -158,15 +160,20 @@ def _check_fits(recipe: BaseModel, site: Site, size: Size) -> None:
         raise GateError(f"it cannot run on this cluster: {why}", where="launch", fix="osim plan lists what would run")
 
 
-def dry_run(planned: Sequence[Planned]) -> str:
+def dry_run(planned: Sequence[Planned], site: Site) -> str:
     """Exactly what would be submitted, and how."""
     texts = []
     for one in planned:
         after = [f"<job id of {name}>" for name in one.job.after]
+        if one.backend.nemo_run:
+            wrapper = nemo.preview(one.job, site.slurm, one.script_path, after)
+            texts.append(
+                f"# {one.job.name}: {one.backend.line}\n# what NeMo-Run submits\n{wrapper}\n"
+                f"# {one.script_path}, which it runs\n{one.script}"
+            )
+            continue
         command = " ".join(slurm.sbatch_command(one.script_path, after))
-        texts.append(
-            f"# {one.job.name}: {one.backend.line}\n# {command}\n{nemo.preview(one.job, one.script, one.backend)}"
-        )
+        texts.append(f"# {one.job.name}: {one.backend.line}\n# {command}\n{one.script}")
     return "\n".join(texts)
 
 

@@ -15,6 +15,7 @@ from common.config import load
 from launch import cli
 from launch.kinds import kind_of, load_recipe
 from launch.plan.cluster import ClusterConfig
+from launch.submit.config import ChainConfig
 from megatron_osim.config import ArchitectureConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,8 @@ def test_every_shipped_recipe_validates(recipe: Path) -> None:
     name = str(recipe.relative_to(ROOT / "launch" / "recipes"))
     if name.startswith("clusters/"):
         load(ClusterConfig, recipe)
+    elif name.startswith("chains/"):
+        load(ChainConfig, recipe)
     elif name.startswith("architectures/"):
         load(ArchitectureConfig, recipe)
     elif name not in FRAGMENTS:

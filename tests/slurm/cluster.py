@@ -1,8 +1,8 @@
 """A real Slurm on one machine: munged, MariaDB, slurmdbd, slurmctld and one slurmd per pretended node.
 
-Needs root and Debian's packages (`PROGRAMS`), but neither systemd nor cgroups. Everything lies in one temporary folder
-with free ports; only daemons that this object started are stopped, by their process ids. Nodes n1 to n3 are in the
-partitions `gpu` and `urgent` (which preempts it), n4 is in `cpu`. A node pretends to have 4 cores.
+Needs root and Debian's packages (`PROGRAMS`), but neither systemd nor cgroups. Everything lies in one temporary
+folder with free ports; only daemons that this object started are stopped, by their process ids. Nodes n1 to n3 are in
+the partitions `gpu` and `urgent` (which preempts it), n4 is in `cpu`. A node pretends to have 4 cores.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class Cluster:
             subprocess.run(
                 ["scancel", "--user=root"], env=os.environ | self.environment, capture_output=True, check=False
             )
+        # The state is thrown away: nobody needs an orderly end.
         for pid in reversed(self._daemons):
             _end(pid)
         self._daemons.clear()
@@ -192,8 +193,14 @@ StorageLoc=slurm_acct
         self._daemon(
             "munged",
             # The folder is below /tmp, which is open to all: munged wants to be forced.
-            ["--force", f"--key-file={munge}/munge.key", f"--socket={munge}/socket", f"--pid-file={run}/munged.pid"]
-            + [f"--log-file={root}/log/munged.log", f"--seed-file={munge}/seed"],
+            [
+                "--force",
+                f"--key-file={munge}/munge.key",
+                f"--socket={munge}/socket",
+                f"--pid-file={run}/munged.pid",
+                f"--log-file={root}/log/munged.log",
+                f"--seed-file={munge}/seed",
+            ],
             lambda: (munge / "socket").exists(),
         )
         data = root / "mysql"
@@ -203,9 +210,17 @@ StorageLoc=slurm_acct
         )  # fmt: skip
         self._daemon(
             "mariadbd",
-            ["--no-defaults", "--user=root", f"--datadir={data}", f"--socket={sock}", "--bind-address=127.0.0.1"]
-            + [f"--port={self._mysql_port}", f"--pid-file={run}/mariadbd.pid", "--innodb-buffer-pool-size=64M"]
-            + ["--innodb-flush-log-at-trx-commit=0"],
+            [
+                "--no-defaults",
+                "--user=root",
+                f"--datadir={data}",
+                f"--socket={sock}",
+                "--bind-address=127.0.0.1",
+                f"--port={self._mysql_port}",
+                f"--pid-file={run}/mariadbd.pid",
+                "--innodb-buffer-pool-size=64M",
+                "--innodb-flush-log-at-trx-commit=0",
+            ],
             lambda: self._succeeds("mariadb", "--no-defaults", "-uroot", "-S", str(sock), "-e", "select 1"),
             forks=False,
         )
@@ -307,8 +322,8 @@ def _listens(port: int) -> bool:
 
 
 def _end(pid: int) -> None:
-    """SIGTERM, and SIGKILL after ten seconds."""
-    for number, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+    """SIGTERM, and SIGKILL after two seconds."""
+    for number, patience_s in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
         try:
             os.kill(pid, number)
         except ProcessLookupError:

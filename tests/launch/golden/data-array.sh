@@ -1,0 +1,148 @@
+#!/bin/bash
+#SBATCH --job-name=osim-data
+#SBATCH --account=research
+#SBATCH --partition=cpu
+#SBATCH --time=04:00:00
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=12
+#SBATCH --mem=0
+#SBATCH --array=0-15
+#SBATCH --output=/shared/runs/one/logs/data-%A_%a.log
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@600
+#SBATCH --requeue
+#
+# data in /shared/runs/one
+# Rendered by osim. Every attempt runs this script from the start; each step runs in the background, so that the
+# shell can take a signal meanwhile. Exit codes: 0 done, 2 configuration or input, 3 a gate failed, 4 stopped and
+# resumable, anything else a crash.
+set -uo pipefail
+
+run=/shared/runs/one
+python=/usr/bin/python3
+attempt=${SLURM_RESTART_COUNT:-0}
+max_requeues=20
+notes=$run/launch/attempt-$SLURM_JOB_ID-$attempt
+array_task=$SLURM_ARRAY_TASK_ID
+export PYTHONPATH=/shared/osim
+export PYTHONUNBUFFERED=1
+export OMP_NUM_THREADS=12
+export NCCL_SOCKET_IFNAME=bond0
+export NCCL_IB_HCA=mlx5
+export NCCL_IB_TIMEOUT=22
+export NCCL_DEBUG=WARN
+export GLOO_SOCKET_IFNAME=bond0
+export CUDA_DEVICE_MAX_CONNECTIONS=1
+export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
+export HF_HUB_OFFLINE=1
+
+wanted=run
+pid=
+
+note() {
+  printf '%s %s %s %s\n' "$(date +%s)" "$SLURM_JOB_ID" "$attempt" "$*" >>"$run/launch/history"
+}
+
+# What a signal asks for. Preemption and cancellation signal the steps too, and Slurm requeues by itself.
+# shellcheck disable=SC2317,SC2329  # the traps call it
+ask() {
+  wanted=$1
+  note "asked to $1"
+  [[ -n $pid ]] && kill -TERM "$pid"
+}
+trap 'ask requeue' USR1
+trap 'ask end' TERM USR2
+
+# PID: its exit status, however many signals arrive meanwhile.
+await() {
+  local status=0 last
+  while kill -0 "$1" 2>/dev/null; do
+    wait "$1"
+    status=$?
+  done
+  wait "$1" 2>/dev/null
+  last=$?
+  ((last == 127)) || status=$last
+  return "$status"
+}
+
+newest_checkpoint() {
+  local found=("$run"/checkpoints/step-*)
+  [[ -e ${found[-1]} ]] && printf '%s' "${found[-1]##*/}"
+}
+
+failed_with() {
+  compgen -G "$notes/failed-$1-*" >/dev/null
+}
+
+again() {
+  if ((attempt >= max_requeues)); then
+    note "ended $1: no attempt left"
+    exit "$1"
+  fi
+  note "requeued: $2"
+  scontrol requeue "$SLURM_JOB_ID"
+  exit "$1"
+}
+
+cd /shared/osim || exit 2
+mkdir -p "$notes" "$run/logs"
+rm -f "$run/stop"
+note "started on $SLURM_JOB_NODELIST"
+before=$(newest_checkpoint)
+
+# preflight
+srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=12 --kill-on-bad-exit=1 \
+    --output="$run/logs/preflight-step-%N.log" --open-mode=append \
+    --container-image=/shared/images/osim.sqsh \
+    --container-mounts=/shared/data:/shared/data:ro,/shared/models:/shared/models:ro,/shared/osim:/shared/osim:ro,/shared/runs/one:/shared/runs/one \
+    --container-workdir=/shared/osim --no-container-mount-home \
+    --container-env=MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,OMP_NUM_THREADS,NCCL_SOCKET_IFNAME,NCCL_IB_HCA,NCCL_IB_TIMEOUT,NCCL_DEBUG,GLOO_SOCKET_IFNAME,CUDA_DEVICE_MAX_CONNECTIONS,TORCH_NCCL_ASYNC_ERROR_HANDLING,HF_HUB_OFFLINE \
+    "$python" -m launch.allocation.rank "$run" "$notes" preflight launch.allocation.preflight /shared/runs/one "$notes" &
+pid=$!
+await "$pid"
+status=$?
+if ((status == 0)) && [[ $wanted == run ]]; then
+  # rank
+  srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=12 --kill-on-bad-exit=1 \
+    --output="$run/logs/rank-step-%N.log" --open-mode=append \
+    --container-image=/shared/images/osim.sqsh \
+    --container-mounts=/shared/data:/shared/data:ro,/shared/models:/shared/models:ro,/shared/osim:/shared/osim:ro,/shared/runs/one:/shared/runs/one \
+    --container-workdir=/shared/osim --no-container-mount-home \
+    --container-env=MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,OMP_NUM_THREADS,NCCL_SOCKET_IFNAME,NCCL_IB_HCA,NCCL_IB_TIMEOUT,NCCL_DEBUG,GLOO_SOCKET_IFNAME,CUDA_DEVICE_MAX_CONNECTIONS,TORCH_NCCL_ASYNC_ERROR_HANDLING,HF_HUB_OFFLINE \
+    "$python" -m launch.allocation.rank "$run" "$notes" rank launch data prepare --recipe /shared/runs/one/launch/recipe.yaml shard_jobs=16 shard_job="$array_task" output=/shared/x.part-"$array_task" &
+  pid=$!
+  await "$pid"
+  status=$?
+elif ((status == 0)); then
+  status=4
+fi
+
+if ((status == 0)); then
+  note "ended 0"
+  exit 0
+fi
+for known in 2 3; do
+  if failed_with "$known"; then
+    note "ended $known"
+    exit "$known"
+  fi
+done
+saved=$(newest_checkpoint)
+case $wanted in
+  requeue)
+    again 4 "time limit near"
+    ;;
+  end)
+    note "ended 4"
+    exit 4
+    ;;
+esac
+if failed_with 4; then
+  note "ended 4"
+  exit 4
+fi
+[[ $saved != "$before" ]] && again "$status" "crashed with $status after saving $saved"
+note "ended $status"
+exit "$status"

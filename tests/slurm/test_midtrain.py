@@ -1,0 +1,138 @@
+"""Midtraining under a real Slurm: torchrun over two nodes, preemption, a short wall-time limit, failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.files import read_json
+from common.run_folder import RunFolder
+from megatron_osim.checkpoint import list_checkpoints
+from tests.megatron_osim.corpus import Corpus
+from tests.slurm.cluster import Cluster
+from tests.slurm.conftest import Osim, history, job_of, midtrain_recipe, until
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+COMPARED = ("loss", "grad_norm", "lr", "trained_tokens", "bins", "updated")
+
+
+def trained(run: Path) -> tuple[bytes, list[tuple[object, ...]]]:
+    """The exported weights and the metrics of every step, without times."""
+    lines = sorted(RunFolder(run).read_metrics("midtrain"), key=lambda line: line["step"])
+    return (run / "hf" / "model.safetensors").read_bytes(), [tuple(line[k] for k in COMPARED) for line in lines]
+
+
+def attempts(run: Path) -> int:
+    return sum(words.startswith("started") for words in history(run))
+
+
+@pytest.fixture(scope="module")
+def short_of_time(slurm: Cluster, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one node whose time limit is shorter than it; it works while the other tests of this file do."""
+    osim = Osim(slurm, tmp_path_factory.mktemp("background"))
+    recipe = osim.file("recipe.yaml", midtrain_recipe(corpus, steps=3000, checkpoint={"every_steps": 1000}))
+    # Slurm's clock of limits is coarse: a warning may come up to a minute early.
+    cluster = osim.cluster(nodes=1, time="00:02:00", signal_lead_s=40)
+    run = osim.folder / "background"
+    osim("launch", "midtrain", "--recipe", recipe, "--cluster", cluster, "--out", run)
+    return run
+
+
+def test_two_node_run_that_is_preempted_and_requeued_equals_the_undisturbed_run_bit_for_bit(
+    osim: Osim, corpus: Corpus, short_of_time: Path
+) -> None:
+    recipe = osim.file("recipe.yaml", midtrain_recipe(corpus, steps=400))
+    run, alone = osim.folder / "run", osim.folder / "alone"
+    osim("launch", "midtrain", "--recipe", recipe, "--cluster", osim.cluster(), "--out", run)
+    until(lambda: bool(list_checkpoints(run / "checkpoints")), "checkpoint")
+    nodes = read_nodes(osim, run)
+    osim.slurm.run(
+        "sbatch", "-p", "urgent", "-w", nodes, "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"
+    )
+    osim("midtrain", "--recipe", recipe, "--ranks", "2", "--out", alone)
+    until(lambda: history(run)[-1].startswith("ended") and attempts(run) == 2, "end of the second attempt")
+    assert history(run)[-1] == "ended 0"
+    assert "asked to end" in history(run)
+    assert "COMPLETED" in osim("launch", "status", run)
+    assert trained(run) == trained(alone)
+    checks = {c["name"]: c["ok"] for c in read_json(run / "launch" / "preflight.json")["checks"]}
+    assert "all-reduce over 2 ranks (gloo)" in checks and all(checks.values())
+
+
+def read_nodes(osim: Osim, run: Path) -> str:
+    return osim.slurm.run("squeue", "-h", "-j", job_of(run), "-o", "%N").strip()
+
+
+def test_failed_gate_reaches_the_user_with_its_exit_code_and_its_words(osim: Osim, corpus: Corpus) -> None:
+    recipe = osim.file("recipe.yaml", midtrain_recipe(corpus))
+    run = osim.folder / "run"
+    arguments = ("--recipe", recipe, "--cluster", osim.cluster(nodes=1), "--out", run, "--wait", "optimizer.lr=1e25")
+    told = osim("launch", "midtrain", *arguments, expect=3)
+    assert "FAILED, exit code 3" in told and "refused: " in told and "look at these bins" in told
+    assert attempts(run) == 1
+    assert "refused: " in osim("launch", "status", run)
+
+
+def test_damaged_data_stops_the_job_in_its_preflight_before_anything_is_trained(osim: Osim, tmp_path: Path) -> None:
+    from tests.megatron_osim.corpus import make_corpus
+
+    (tmp_path / "own").mkdir()
+    corpus = make_corpus(tmp_path / "own", sequence_length=128, rows=20)
+    tokens = Path(f"{corpus.train}.bin")
+    data = bytearray(tokens.read_bytes())
+    data[100] ^= 1
+    tokens.write_bytes(data)
+    run = osim.folder / "run"
+    recipe = osim.file("recipe.yaml", midtrain_recipe(corpus))
+    told = osim(
+        "launch", "midtrain", "--recipe", recipe, "--cluster", osim.cluster(nodes=1), "--out", run, "--wait", expect=2
+    )
+    assert "✗ dataset" in told and "checksum differs" in told and "fix: " in told
+    assert not (run / "metrics.jsonl").exists() and attempts(run) == 1
+
+
+def test_run_that_is_launched_cannot_be_launched_again_and_cancelled_with_save_it_resumes(
+    osim: Osim, corpus: Corpus
+) -> None:
+    recipe = osim.file("recipe.yaml", midtrain_recipe(corpus, steps=600, checkpoint={"every_steps": 500}))
+    run = osim.folder / "run"
+    launch = ("launch", "midtrain", "--recipe", recipe, "--cluster", osim.cluster(nodes=1), "--out", run)
+    osim(*launch)
+    assert "is launched already" in osim(*launch, expect=2)
+    until(lambda: bool(RunFolder(run).read_metrics("midtrain")), "metric")
+    assert "saves and ends" in osim("launch", "cancel", run, "--save")
+    until(lambda: history(run)[-1].startswith("ended"), "end")
+    assert history(run)[-1] == "ended 4" and len(list_checkpoints(run / "checkpoints")) == 1
+    osim(*launch, "--wait")
+    assert history(run)[-1] == "ended 0"
+
+
+def test_job_that_waits_says_why_and_a_cancelled_one_exits_4(osim: Osim, corpus: Corpus) -> None:
+    recipe = osim.file("recipe.yaml", midtrain_recipe(corpus))
+    run = osim.folder / "run"
+    held = osim.cluster(nodes=1, sbatch_flags={"begin": "now+1hour"})
+    osim("launch", "midtrain", "--recipe", recipe, "--cluster", held, "--out", run)
+    until(lambda: "BeginTime" in osim("launch", "status", run), "reason")
+    assert "PENDING (BeginTime" in osim("why", run)
+    assert "cancelled" in osim("launch", "cancel", run)
+    until(lambda: "CANCELLED" in osim("launch", "status", run), "cancellation")
+
+
+def test_what_slurm_refuses_is_refused_with_its_own_words(osim: Osim, corpus: Corpus) -> None:
+    recipe = osim.file("recipe.yaml", midtrain_recipe(corpus))
+    wrong = osim.cluster(partition="gold")
+    told = osim("launch", "midtrain", "--recipe", recipe, "--cluster", wrong, "--out", osim.folder / "run", expect=2)
+    assert "invalid partition" in told and "sbatch --test-only" in told
+
+
+def test_wall_time_limit_shorter_than_the_job_gives_a_chain_of_requeues_that_completes(
+    short_of_time: Path, osim: Osim
+) -> None:
+    until(lambda: history(short_of_time)[-1].startswith("ended"), "end of the chain")
+    told = history(short_of_time)
+    assert told[-1] == "ended 0", told
+    assert "asked to requeue" in told and any(words.startswith("requeued: time limit near, saved") for words in told)
+    assert attempts(short_of_time) >= 2
+    steps = [line["step"] for line in RunFolder(short_of_time).read_metrics("midtrain")]
+    assert steps == list(range(1, 3001))
