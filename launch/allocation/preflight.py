@@ -132,7 +132,9 @@ def _once(run: Path, allocation: AllocationConfig) -> list[Check]:
     found.append(checks.disk_space(run, _checkpoints_gib(recipe) if needed is None else needed))
     if options.min_disk_mib_per_s is not None:
         found.append(checks.disk_speed(run, options.disk_mib, options.min_disk_mib_per_s))
-    client = recipe.client if isinstance(recipe, RLConfig) else None
+    client = recipe.client if isinstance(recipe, RLConfig | EvalRunConfig) else None
+    if isinstance(recipe, EvalRunConfig) and recipe.model.endpoint is not None:
+        client = recipe.client.model_copy(update={"policy": recipe.model.endpoint})
     if client is not None:
         found += checks.endpoints(client, os.environ, options.endpoint_timeout_s)
     rollout = recipe.rollout if isinstance(recipe, RLConfig) else None
@@ -162,8 +164,8 @@ def _prepare(run: Path, recipe: BaseModel) -> None:
         if not (recipe.model / "tokenizer.json").is_file():
             raise UsageError("no tokenizer.json here", where=str(recipe.model), fix="give an exported model")
         RunFolder.prepare(run, recipe, inputs={"model": weights_hash(recipe.model)})
-    elif isinstance(recipe, EvalRunConfig) and not (recipe.model.path / "config.json").is_file():
-        raise UsageError("no Hugging Face model here", where=str(recipe.model.path), fix="give an exported model")
+    elif isinstance(recipe, EvalRunConfig) and recipe.model.path is not None and not recipe.model.path.exists():
+        raise UsageError("no model here", where=str(recipe.model.path), fix="give an export or a run folder")
 
 
 def _data(run: Path, allocation: AllocationConfig, node: int, nodes: int) -> list[Check]:

@@ -155,7 +155,7 @@ def rl_job(name: str, config: RLConfig, run: Path, site: Site, size: Size, time:
             raise UsageError(f"rollout nodes for a run that starts no server: {why}", fix="leave out --rollout-nodes")
         main = _ranks("rank", "rl.worker", (str(run),), site, size)
         return Job(name, "rl", run, (actors,), (check, main), time, site.workdir, None, True)
-    per_node = _servers_per_node(config, site)
+    per_node = servers_per_node(config, site)
     apart = bool(size.rollout_nodes)
     hosts = size.rollout_nodes if apart else size.nodes
     servers = Step(
@@ -249,7 +249,8 @@ def _check(run: Path, site: Site, size: Size | None = None) -> Step:
     return Step("preflight", ranks.module, ranks.arguments, "check", 0, ranks.per_node, ranks.nodes, torchrun=True)
 
 
-def _servers_per_node(config: RLConfig, site: Site) -> int:
+def servers_per_node(config: RLConfig, site: Site) -> int:
+    """Rollout servers of one node: as many as its GPUs allow; as the recipe says where there are none."""
     if not site.gpus_per_node:
         return config.rollout.servers
     if site.gpus_per_node % config.rollout.tensor_parallel:

@@ -18,13 +18,14 @@ from common.errors import GateError, OsimError, UsageError
 from launch.allocation.config import AllocationConfig
 from launch.kinds import load_recipe
 from launch.plan.cluster import ClusterConfig
+from launch.plan.report import Report
 from launch.submit import nemo, slurm
-from launch.submit.config import ChainConfig, Kind, SlurmConfig, StageConfig
-from launch.submit.jobs import ALLOCATION, LAUNCH, RECIPE, Job, Site, Size, build, convert_job
+from launch.submit.config import ChainConfig, Kind, SlurmConfig, StageConfig, time_s
+from launch.submit.jobs import ALLOCATION, LAUNCH, RECIPE, Job, Site, Size, build, convert_job, servers_per_node
 from launch.submit.record import Record, SubmittedJob, path_of, read_record, submitted_now, write_record
 from launch.submit.sbatch import render, render_task
 from launch.submit.shell import LocalShell, Shell, SshShell
-from megatron_osim.config import MidtrainConfig
+from megatron_osim.config import ArchitectureConfig, MidtrainConfig
 from rl.config import RLConfig
 
 RECIPE_KINDS = {"data": "prepare", "midtrain": "midtrain", "rl": "rl", "eval": "eval"}
@@ -143,21 +144,41 @@ def _check_inputs(recipe: BaseModel) -> None:
         from launch.training import check_shards
 
         check_shards(recipe)
-    elif isinstance(recipe, RLConfig) and not (recipe.model / "config.json").is_file():
+    elif isinstance(recipe, RLConfig) and not _is_here(recipe.model):
         raise UsageError("no Hugging Face model here", where=str(recipe.model), fix="give the folder of an export")
 
 
 def _check_fits(recipe: BaseModel, site: Site, size: Size) -> None:
-    """Refuse what the planner says cannot run (exit 3)."""
-    if not isinstance(recipe, MidtrainConfig) or site.slurm.gpu_flag == "none" or recipe.architecture is None:
+    """Refuse what the planner says cannot run (exit 3). It knows GPUs only, and models that are on this machine."""
+    if site.slurm.gpu_flag == "none" or (report := _plan(recipe, site, size)) is None or not report.refused:
         return
-    from launch.plan.alternatives import plan_midtrain
+    changes = [one.text(site.cluster) for one in report.alternatives[:3]]
+    raise GateError(
+        "it cannot run on this cluster\n" + "\n".join(f"  - {problem}" for problem in report.problems),
+        where="plan",
+        fix="; or ".join(changes) or "osim plan shows what it needs",
+    )
 
-    cluster = site.cluster.model_copy(update={"nodes": size.nodes})
-    found = plan_midtrain(recipe, cluster)
-    if found.refused:
-        why = "; ".join(found.violations) or "its memory exceeds the card's"
-        raise GateError(f"it cannot run on this cluster: {why}", where="launch", fix="osim plan lists what would run")
+
+def _plan(recipe: BaseModel, site: Site, size: Size) -> Report | None:
+    limits = {"time_limit_s": time_s(site.slurm.time), "signal_lead_s": site.slurm.signal_lead_s}
+    if isinstance(recipe, MidtrainConfig) and (recipe.architecture or _is_here(recipe.init_from)):
+        from launch.plan.midtrain import plan_midtrain
+
+        return plan_midtrain(recipe, site.cluster.model_copy(update={"nodes": size.nodes, **limits})).report
+    if isinstance(recipe, RLConfig) and size.rollout_nodes and _is_here(recipe.model):
+        from launch.plan.rl import plan_rl
+
+        servers = size.rollout_nodes * servers_per_node(recipe, site)
+        rollout = recipe.rollout.model_copy(update={"servers": servers})
+        cluster = site.cluster.model_copy(update={"nodes": size.nodes + size.rollout_nodes, **limits})
+        architecture = ArchitectureConfig.from_hf_config(recipe.model)
+        return plan_rl(recipe.model_copy(update={"rollout": rollout}), cluster, architecture).report
+    return None
+
+
+def _is_here(model: Path | None) -> bool:
+    return model is not None and (model / "config.json").is_file()
 
 
 def dry_run(planned: Sequence[Planned], site: Site) -> str:
