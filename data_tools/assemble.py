@@ -5,29 +5,30 @@ tests/data_tools compare it with the renderer row by row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from data_tools.conversation import ChatMessage
+from data_tools.columns import Columns
+from data_tools.conversation import ROLES
 from data_tools.encoding import Encoder
-from data_tools.renderer import ROLES, Renderer
+from data_tools.indexed import token_dtype
+from data_tools.renderer import Renderer
 
 TRAIN_BIT = 1
 ROLE_SHIFT = 1
 """Mask byte: bit 0 says the token is a target; the other bits are the index into ROLES."""
-_ROLE_INDEX = {role: i for i, role in enumerate(ROLES)}
 
 
 @dataclass(frozen=True)
 class Documents:
     """Rendered rows back to back. One document is one row."""
 
-    tokens: NDArray[np.int32]
-    """int32[T]"""
+    tokens: NDArray[np.int32 | np.uint16]
+    """int32[T], or uint16[T] where the vocabulary is small (indexed.token_dtype)."""
     mask: NDArray[np.uint8]
     """uint8[T], see TRAIN_BIT and ROLE_SHIFT"""
     message_starts: NDArray[np.int64]
@@ -52,6 +53,7 @@ class BatchRenderer:
     ) -> None:
         self.encoder = encoder
         self._end_id = renderer.end_id
+        self._dtype = token_dtype(renderer.vocab_size)
         self._prefix = np.array(renderer.prefix_ids, np.int32)
         self._closing = np.array(renderer.closing_ids, np.int32)
         self._tail = np.array([] if end_of_document is None else [end_of_document], np.int32)
@@ -60,12 +62,10 @@ class BatchRenderer:
         self._opening_offsets = np.cumsum([0, *map(len, openings)])
         self._trained = np.array([role in trained_roles for role in ROLES])
 
-    def render(self, rows: Sequence[Sequence[ChatMessage]]) -> Documents:
+    def render(self, rows: Columns) -> Documents:
         """All rows, in order."""
-        contents = [m.content for row in rows for m in row]
-        roles = np.array([_ROLE_INDEX[m.role] for row in rows for m in row], np.int64)
-        counts = np.array([len(row) for row in rows], np.int64)
-        ids, offsets = self.encoder.encode(contents)
+        roles, counts = rows.roles, rows.counts
+        ids, offsets = self.encoder.encode(rows.contents)
         content_lengths = np.diff(offsets)
 
         opening_lengths = np.diff(self._opening_offsets)[roles]
@@ -74,7 +74,7 @@ class BatchRenderer:
         row_starts = np.concatenate([[0], np.cumsum(row_lengths)])
         around = np.repeat(np.arange(len(rows)), counts)
         message_starts = np.cumsum(lengths) - lengths + (around + 1) * len(self._prefix) + around * len(self._tail)
-        tokens = np.empty(int(row_starts[-1]), np.int32)
+        tokens = np.empty(int(row_starts[-1]), self._dtype)
         mask = np.empty(len(tokens), np.uint8)
         _scatter(
             ids, offsets, roles, message_starts, self._openings, self._opening_offsets, self._trained,
@@ -103,7 +103,7 @@ def _sum_rows(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[n
 def _scatter(ids, offsets, roles, message_starts, openings, opening_offsets, trained, end_id, closing, tokens, mask):
     """Write header, content, end token and closing of every message to its place."""
     for m in range(len(roles)):
-        role = roles[m]
+        role = np.int64(roles[m])
         at = message_starts[m]
         plain = np.uint8(role << ROLE_SHIFT)
         target = np.uint8(plain | TRAIN_BIT) if trained[role] else plain

@@ -1,13 +1,17 @@
-"""What a corpus row is, once read: messages with checked roles. The readers are jsonl.py and parquet.py."""
+"""What a corpus row is, once read: messages with checked roles. The readers are jsonl.py and parquet.py.
+
+No heavy import: the command line loads this at start.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 BATCH_BYTES = 4 << 20
 """Text per batch: large enough for the tokenizer, small enough for the cache and the memory bound."""
@@ -52,16 +56,6 @@ class BadRow:
     number: int
     reason: str
     detail: str
-
-
-@dataclass(frozen=True)
-class RowBatch:
-    """Consecutive rows of one file: the usable ones and the others."""
-
-    rows: list[RawRow]
-    bad: list[BadRow]
-    bytes_read: int
-    """Input bytes that this batch consumed, as `InputFile` sizes count them (for progress)."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from data_tools.renderer import plain_tokenizer
-
 Backend = Literal["auto", "fastokens", "hf"]
 
 
@@ -38,9 +36,10 @@ class HFEncoder:
 
     name = "hf"
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, plain: Tokenizer) -> None:
+        """`plain` reads special-token text as ordinary text (Renderer.plain)."""
         self.version = f"tokenizers {importlib.metadata.version('tokenizers')}"
-        self._tokenizer = plain_tokenizer(tokenizer)
+        self._tokenizer = plain
 
     def encode(self, texts: list[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from data_tools.renderer import ROLES, Renderer
+from data_tools.conversation import ROLES
+from data_tools.renderer import Renderer
 from data_tools.shards import Shard
 
 SpanKind = Literal["header", "content", "end", "other"]

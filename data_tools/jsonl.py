@@ -1,7 +1,10 @@
-"""JSONL files of conversations, plain or compressed (.gz, .zst), read line by line.
+"""JSONL files of conversations, plain or compressed (.gz, .zst), read block by block.
 
 A plain file can be read in byte spans: a row belongs to the span in which its first byte lies, so spans that tile
 a file read every row exactly once wherever they cut. A compressed file is one span.
+
+A block is decoded in one call. Only a block that holds anything unusual (a bad row, a blank line, messages in
+`extra_info`) is decoded again line by line, which finds out what it is.
 """
 
 from __future__ import annotations
@@ -11,23 +14,29 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import msgspec
+import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from common.errors import DataError
+from data_tools.columns import Columns, RowBatch
 from data_tools.conversation import (
     BATCH_BYTES,
     MAX_ROW_BYTES,
+    ROLES,
     BadRow,
     ChatMessage,
-    RawRow,
-    RowBatch,
     Span,
     UnusableRow,
 )
+
+_ROLE_CODE = {role: code for code, role in enumerate(ROLES)}.__getitem__
 
 
 class _Line(msgspec.Struct, frozen=True, gc=False):
@@ -41,46 +50,43 @@ class _ExtraInfo(msgspec.Struct, frozen=True, gc=False):
     messages: list[ChatMessage] | None = None
 
 
-_decode_line = msgspec.json.Decoder(_Line).decode
+_line_decoder = msgspec.json.Decoder(_Line)
 _decode_extra_info = msgspec.json.Decoder(_ExtraInfo | None).decode
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Whole lines. Of a line over MAX_ROW_BYTES only the beginning is kept."""
+
+    position: int
+    """Offset of the first byte in the (decompressed) file."""
+    data: bytes
 
 
 def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> Iterator[RowBatch]:
     """Batches of the rows whose first byte lies in the span. Raises DataError when the file itself is unreadable."""
-    rows: list[RawRow] = []
-    bad: list[BadRow] = []
-    size = number = reported = 0
+    number = consumed = 0
     with _open(path) as (stream, file):
-        for position, line in _lines(path, stream, span):
-            size += len(line)
-            try:
-                if not line.isspace():
-                    rows.append(_parse(number, position, line))
-            except UnusableRow as e:
-                bad.append(BadRow(number, e.reason, e.detail))
-            number += 1
-            if size >= batch_bytes:
-                # Compressed input is measured in compressed bytes: the position of the file below the stream.
-                consumed = size if stream is file else file.tell() - reported
-                reported += consumed
-                yield RowBatch(rows, bad, consumed)
-                rows, bad, size = [], [], 0
-        if size:
-            yield RowBatch(rows, bad, size if stream is file else file.tell() - reported)
+        for block in _blocks(path, stream, span, batch_bytes):
+            # Progress in compressed input is measured in compressed bytes: the position of the file below the stream.
+            total = file.tell() if stream is not file else consumed + len(block.data)
+            batch = _decode_block(number, block, total - consumed)
+            number, consumed = number + len(batch.columns) + len(batch.bad), total
+            yield batch
 
 
 def rows_before(path: Path, span: Span) -> int:
-    """Number of lines that start before the span."""
-    if not span.start:
-        return 0
-    count, remaining = 0, span.start
+    """Number of rows (lines that are not blank) that start before the span."""
+    count = position = 0
     with path.open("rb") as f:
-        while remaining and (block := f.read(min(BATCH_BYTES, remaining))):
-            count += block.count(b"\n")
-            remaining -= len(block)
-            last = block[-1:]
-    # A line that the cut goes through started before it.
-    return count + (last != b"\n")
+        while position < span.start and (line := f.readline(BATCH_BYTES)):
+            position += len(line)
+            blank = line.isspace()
+            while not line.endswith(b"\n") and (line := f.readline(BATCH_BYTES)):
+                position += len(line)
+                blank = blank and line.isspace()
+            count += not blank
+    return count
 
 
 def is_compressed(path: Path) -> bool:
@@ -88,11 +94,80 @@ def is_compressed(path: Path) -> bool:
     return path.name.endswith((".gz", ".zst"))
 
 
-def _parse(number: int, position: int, line: bytes) -> RawRow:
+def _decode_block(number: int, block: _Block, bytes_read: int) -> RowBatch:
+    """The rows of a block; `number` is that of its first row."""
+    bad: list[BadRow] = []
+    lines = _decode_at_once(block.data)
+    if lines is None:
+        lines, offsets, bad = _decode_one_by_one(number, block.data)
+        starts = np.array(offsets, np.int64)
+        taken = {b.number for b in bad}
+        numbers = np.array([n for n in range(number, number + len(lines) + len(bad)) if n not in taken], np.int64)
+    else:
+        starts = None
+        numbers = np.arange(number, number + len(lines))
+
+    def locate() -> NDArray[np.int64]:
+        return block.position + (_line_starts(block.data) if starts is None else starts)
+
+    return RowBatch(_columns(lines), [line.id for line in lines], numbers, locate, bad, bytes_read)
+
+
+def _columns(lines: list[_Line]) -> Columns:
+    rows = [cast(list[ChatMessage], line.messages) for line in lines]
+    messages = list(chain.from_iterable(rows))
+    return Columns(
+        [m.content for m in messages],
+        np.array([_ROLE_CODE(m.role) for m in messages], np.uint8),
+        np.array([len(row) for row in rows], np.int64),
+        [line.data_source or "" for line in lines],
+    )
+
+
+def _decode_at_once(data: bytes) -> list[_Line] | None:
+    """One row per line, or None when a line is anything but a row with messages."""
+    if len(data) > MAX_ROW_BYTES:
+        return None
+    try:
+        lines = _line_decoder.decode_lines(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    # The decoder does not care about line ends: it skips blank lines and takes two values from one line.
+    expected = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n"))) + (not data.endswith(b"\n"))
+    if len(lines) != expected or not all(line.messages for line in lines):
+        return None
+    return lines
+
+
+def _line_starts(data: bytes) -> NDArray[np.int64]:
+    newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    starts = np.concatenate([[0], newlines + 1])
+    return starts[starts < len(data)]
+
+
+def _decode_one_by_one(number: int, data: bytes) -> tuple[list[_Line], list[int], list[BadRow]]:
+    """Usable rows, the offset of each in the block, and the others. Blank lines are no rows."""
+    lines: list[_Line] = []
+    offsets: list[int] = []
+    bad: list[BadRow] = []
+    offset = 0
+    for line in io.BytesIO(data):
+        if not line.isspace():
+            try:
+                lines.append(_parse(line))
+                offsets.append(offset)
+            except UnusableRow as e:
+                bad.append(BadRow(number, e.reason, e.detail))
+            number += 1
+        offset += len(line)
+    return lines, offsets, bad
+
+
+def _parse(line: bytes) -> _Line:
     if len(line) > MAX_ROW_BYTES:
         raise UnusableRow("too_large", f"row longer than {MAX_ROW_BYTES >> 20} MiB")
     try:
-        row = _decode_line(line)
+        row = _line_decoder.decode(line)
         messages = row.messages
         if messages is None and bytes(row.extra_info):
             extra = _decode_extra_info(row.extra_info)
@@ -105,7 +180,7 @@ def _parse(number: int, position: int, line: bytes) -> RawRow:
         raise UnusableRow("utf8", f"not valid UTF-8: {e.reason}") from None
     if not messages:
         raise UnusableRow("empty", "no messages")
-    return RawRow(number, position, messages, row.data_source or "", "" if row.id is None else str(row.id))
+    return msgspec.structs.replace(row, messages=messages)
 
 
 @contextmanager
@@ -121,22 +196,26 @@ def _open(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
             yield file, file
 
 
-def _lines(path: Path, stream: BinaryIO, span: Span) -> Iterator[tuple[int, bytes]]:
-    """Byte offset and content of each line of the span; of one over MAX_ROW_BYTES only the beginning is kept."""
+def _blocks(path: Path, stream: BinaryIO, span: Span, size: int) -> Iterator[_Block]:
+    """Consecutive blocks of about `size` bytes with the lines that start in the span."""
     position = span.start
     if position:
         stream.seek(position - 1, os.SEEK_SET)
         position += _skip_to_newline(stream) - 1
     try:
         while span.stop is None or position < span.stop:
-            line = stream.readline(MAX_ROW_BYTES + 1)
-            if not line:
+            data = stream.read(size if span.stop is None else min(size, span.stop - position))
+            if not data:
                 return
-            start = position
-            position += len(line)
-            if len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
-                position += _skip_to_newline(stream)
-            yield start, line
+            skipped = 0
+            if not data.endswith(b"\n"):
+                begun = len(data) - (data.rfind(b"\n") + 1)
+                rest = stream.readline(max(1, MAX_ROW_BYTES + 1 - begun))
+                data += rest
+                if begun + len(rest) > MAX_ROW_BYTES and not rest.endswith(b"\n"):
+                    skipped = _skip_to_newline(stream)
+            yield _Block(position, data)
+            position += len(data) + skipped
     except (EOFError, zstandard.ZstdError, gzip.BadGzipFile) as e:
         raise DataError(f"damaged compressed file: {e}", where=str(path), fix="fetch or compress it again") from e
 

@@ -9,16 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.assemble import ROLE_SHIFT, TRAIN_BIT
-from data_tools.renderer import ROLES
+from data_tools.conversation import ROLES
 
+Token = np.int32 | np.uint16
 OnLong = Literal["truncate", "split", "drop"]
 _SYSTEM = ROLES.index("system")
-Piece = tuple[NDArray[np.int32], NDArray[np.uint8]]
+Piece = tuple[NDArray[Token], NDArray[np.uint8]]
 """Tokens and mask of one document."""
 
 
 def shorten(
-    policy: OnLong, tokens: NDArray[np.int32], mask: NDArray[np.uint8], starts: NDArray[np.int64], limit: int
+    policy: OnLong,
+    tokens: NDArray[Token],
+    mask: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    limit: int,
 ) -> list[Piece]:
     """Documents of at most `limit` tokens made of one longer row; those without a target are left out.
 
@@ -55,7 +60,7 @@ def _cuts(bounds: list[int], room: int) -> Iterator[tuple[int, int]]:
             start = end
 
 
-def _piece(tokens: NDArray[np.int32], mask: NDArray[np.uint8], context: int, start: int, stop: int) -> Piece:
+def _piece(tokens: NDArray[Token], mask: NDArray[np.uint8], context: int, start: int, stop: int) -> Piece:
     if not context:
         return tokens[start:stop], mask[start:stop]
     return (

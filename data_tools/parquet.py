@@ -1,7 +1,8 @@
 """Parquet files of conversations: column `messages` list<struct{role, content}>, or `extra_info.messages`.
 
-Read in spans of row groups, a few thousand rows at a time. The structs are never converted one by one: the list is
-flattened and its child arrays are taken whole.
+Read in spans of row groups, a few thousand rows at a time. The structs are not converted one by one: the list is
+flattened and its child arrays are taken whole. Only a batch with an unusable row, or with messages in `extra_info`,
+is looked at row by row.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from common.errors import DataError
-from data_tools.conversation import BATCH_BYTES, BadRow, ChatMessage, RawRow, RowBatch, Span
-from data_tools.renderer import ROLES
+from data_tools.columns import Columns, RowBatch
+from data_tools.conversation import BATCH_BYTES, ROLES, BadRow, ChatMessage, Span
 
 MAX_ROWS_PER_BATCH = 8192
+_ROLES = pa.array(ROLES)
 
 
 def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> Iterator[RowBatch]:
@@ -71,17 +74,45 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
 
 
 def _convert(batch: pa.RecordBatch, first: int, before: int, bytes_read: int) -> RowBatch:
-    messages = _messages(batch)
     sources = _strings(batch, "data_source")
     ids = _strings(batch, "id")
-    rows: list[RawRow] = []
+    columns = _columns_at_once(batch, sources)
+    rows = np.arange(batch.num_rows)
     bad: list[BadRow] = []
-    for i, value in enumerate(messages):
-        if isinstance(value, BadRow):
-            bad.append(BadRow(first + i, value.reason, value.detail))
-        else:
-            rows.append(RawRow(first + i, before + first + i, value, sources[i] or "", ids[i] or ""))
-    return RowBatch(rows, bad, bytes_read)
+    if columns is None:
+        messages = _messages(batch)
+        bad = [BadRow(first + i, m.reason, m.detail) for i, m in enumerate(messages) if isinstance(m, BadRow)]
+        rows = np.array([i for i, m in enumerate(messages) if not isinstance(m, BadRow)], np.int64)
+        columns = Columns.of([m for m in messages if not isinstance(m, BadRow)], [sources[i] or "" for i in rows])
+    return RowBatch(columns, [ids[i] for i in rows], first + rows, lambda: before + first + rows, bad, bytes_read)
+
+
+def _columns_at_once(batch: pa.RecordBatch, sources: list[str | None]) -> Columns | None:
+    """The rows when every one has `messages` and all of these are usable; else None."""
+    if "messages" not in batch.schema.names:
+        return None
+    array = batch.column(batch.schema.names.index("messages"))
+    if array.null_count or not {"role", "content"} <= _fields(array.type):
+        return None
+    structs, counts = array.flatten(), array.value_lengths().to_numpy().astype(np.int64)
+    roles, contents = structs.field("role"), structs.field("content")
+    if not counts.all() or structs.null_count or roles.null_count or contents.null_count:
+        return None
+    codes = pc.index_in(roles.cast(pa.string()), value_set=_ROLES)
+    if codes.null_count or not (pa.types.is_string(contents.type) or pa.types.is_large_string(contents.type)):
+        return None
+    try:
+        texts = contents.to_numpy(zero_copy_only=False).tolist()
+    except UnicodeDecodeError:
+        return None
+    return Columns(texts, codes.to_numpy().astype(np.uint8), counts, [source or "" for source in sources])
+
+
+def _fields(kind: pa.DataType) -> set[str]:
+    """Fields of a list<struct> type; none for any other."""
+    if hasattr(kind, "value_type") and pa.types.is_struct(kind.value_type):
+        return {f.name for f in kind.value_type}
+    return set()
 
 
 def _messages(batch: pa.RecordBatch) -> list[list[ChatMessage] | BadRow]:
@@ -103,14 +134,9 @@ _EMPTY = BadRow(0, "empty", "no messages")
 
 def _lists(array: pa.Array) -> Iterator[list[ChatMessage] | BadRow | None]:
     """One list<struct{role, content}> column: messages, why they are unusable, or None for null and empty lists."""
-    kind = array.type
-    fields = (
-        [f.name for f in kind.value_type]
-        if hasattr(kind, "value_type") and pa.types.is_struct(kind.value_type)
-        else []
-    )
-    if not {"role", "content"} <= set(fields):
-        yield from [BadRow(0, "schema", f"messages have type {kind}, not list<struct{{role, content}}>")] * len(array)
+    if not {"role", "content"} <= _fields(array.type):
+        detail = f"messages have type {array.type}, not list<struct{{role, content}}>"
+        yield from [BadRow(0, "schema", detail)] * len(array)
         return
     structs = array.flatten()
     lengths = np.nan_to_num(array.value_lengths().to_numpy(zero_copy_only=False)).astype(np.int64)
@@ -145,7 +171,7 @@ def _build(roles: list[str | None], contents: list[str | None]) -> list[ChatMess
             return BadRow(0, "schema", f"unknown role {role!r}; roles are {', '.join(ROLES)}")
         if not isinstance(content, str):
             return BadRow(0, "schema", f"content is {type(content).__name__}, not a string")
-        messages.append(ChatMessage(role, content))  # type: ignore[arg-type]
+        messages.append(ChatMessage(role, content))
     return messages
 
 

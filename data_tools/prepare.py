@@ -23,7 +23,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from common.errors import DataError, GateError, Interrupted, UsageError
 from common.files import hash_file, hash_json, read_json, write_json
@@ -35,7 +34,7 @@ from data_tools.publish import Joined, PackSettings, Part, join, publish
 from data_tools.renderer import Renderer
 from data_tools.routing import Routing
 from data_tools.rows import find_files, read_batches
-from data_tools.selfcheck import SelfCheck, self_check
+from data_tools.selfcheck import SelfCheck, adversarial_texts, self_check
 from data_tools.units import (
     InputFile,
     SourceCount,
@@ -46,14 +45,14 @@ from data_tools.units import (
     plan_units,
     unit_directory,
 )
-from data_tools.worker import Job, process_unit, start_worker
+from data_tools.worker import Job, load_renderer, load_tools, process_unit, start_worker
 
 Progress = Callable[[int, int], None]
 """Called with (bytes of input done, bytes of input in all)."""
 UNIT_ATTEMPTS = 2
 EARLY_CHECK_ROWS = 10_000
 """A source whose mask is all or nothing over this many rows stops the run before its end."""
-SAMPLE_UNITS, SAMPLE_TEXTS, SAMPLE_CHARS = 8, 250, 200_000
+SAMPLE_UNITS, SAMPLE_TEXTS, SAMPLE_CHARS = 8, 250, 60_000
 """Of the start-up self-check: parts of the input, texts and characters of each."""
 
 
@@ -63,7 +62,7 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
     Raises UsageError or DataError for wrong configuration or input, GateError when a source's mask trains nothing or
     everything, Interrupted after Ctrl-C (the same command resumes).
     """
-    renderer = Renderer.load(config.tokenizer, config.template)
+    renderer = load_renderer(config)
     files = [list_input(p, i) for i, given in enumerate(config.inputs) for p in find_files(given.glob)]
     key = _content_key(config, renderer, files)
     done = _existing(config, key)
@@ -75,9 +74,8 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
     work = add_suffix(config.output, ".work")
     with RunFolder(work).lock(), _disk_errors(config.output):
         _open_work(work, key, overwrite=config.overwrite)
-        tokenizer = Tokenizer.from_file(str(config.tokenizer / "tokenizer.json"))
-        check = self_check(tokenizer, config.backend, _sample_texts(units), strict=config.strict)
-        job = Job(config, work, check.backend, key)
+        check = _self_check(config, key, units)
+        job = Job(config, work, check.backend == "fastokens", key)
         with ThreadPoolExecutor(1) as pool:
             hashes = pool.submit(lambda: [hash_file(f.path) for f in files])
             with _units_of_a_suspicious_mask_discarded(work):
@@ -133,6 +131,14 @@ def _open_work(work: Path, key: str, *, overwrite: bool) -> None:
     write_json(plan, {"key": key})
 
 
+def _self_check(config: PrepareConfig, key: str, units: Sequence[Unit]) -> SelfCheck:
+    tools = load_tools(key, config)
+    specials = [t.content for t in tools.renderer.plain.get_added_tokens_decoder().values()]
+    texts = [*adversarial_texts(specials), *_sample_texts(units)]
+    may_fall_back = config.backend == "auto" and not config.strict
+    return self_check(tools.reference, tools.fast, texts, may_fall_back=may_fall_back)
+
+
 def _sample_texts(units: Sequence[Unit]) -> list[str]:
     """Message contents from parts spread over the input."""
     texts: list[str] = []
@@ -140,7 +146,7 @@ def _sample_texts(units: Sequence[Unit]) -> list[str]:
     for unit in units[::step][:SAMPLE_UNITS]:
         chars = 0
         for batch in itertools.islice(read_batches(unit.path, unit.span, on_bad_row="skip"), 1):
-            contents = [m.content for row in batch.rows for m in row.messages]
+            contents = batch.columns.contents
             for text in contents[:: 1 + len(contents) // SAMPLE_TEXTS]:
                 chars += len(text)
                 if chars > SAMPLE_CHARS:

@@ -6,11 +6,7 @@ shard, or none, or the whole new one.
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +17,13 @@ from numpy.typing import NDArray
 from common.errors import DataError
 from common.files import fsync_directory, hash_file
 from data_tools.config import PrepareConfig
+from data_tools.hashed_file import concatenate, save_array
 from data_tools.indexed import add_suffix, write_index
 from data_tools.manifest import FileFacts, Manifest, PackFacts
 from data_tools.packing import Packing, pack
 from data_tools.shards import SUFFIXES, write_pack
 
 MAX_SOURCES = 1 << 16
-_NO_KERNEL_COPY = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -84,25 +80,25 @@ def join(prefix: Path, parts: Sequence[Part], dtype: np.dtype[Any], settings: Pa
         raise DataError(
             "no document is left", where=str(prefix), fix="look at the manifest's counts; check routing and on_long"
         )
-    _concatenate([p.tokens for p in parts], _temporary(prefix, ".bin"))
-    _concatenate([p.mask for p in parts], _temporary(prefix, ".mask.bin"))
+    facts = {
+        ".bin": concatenate([p.tokens for p in parts], _temporary(prefix, ".bin")),
+        ".mask.bin": concatenate([p.mask for p in parts], _temporary(prefix, ".mask.bin")),
+    }
     write_index(_temporary(prefix, ".idx"), lengths, dtype)
     write_index(_temporary(prefix, ".mask.idx"), lengths, np.dtype(np.uint8))
     code = {name: i for i, name in enumerate(names)}
     sources = [np.array([code[n] for n in p.source_names], np.uint16)[p.source_codes] for p in parts]
-    _save(_temporary(prefix, ".sources.npy"), np.concatenate(sources))
-    facts = None
+    facts[".sources.npy"] = save_array(_temporary(prefix, ".sources.npy"), np.concatenate(sources))
+    packed = None
     if settings is not None:
-        packing, facts = pack_lengths(lengths, settings)
+        packing, packed = pack_lengths(lengths, settings)
         write_pack(_temporary(prefix, ".pack"), packing, lengths)
-    written = [s for s in SUFFIXES if _temporary(prefix, s).exists()]
-    with ThreadPoolExecutor(2) as pool:
-        hashes = list(pool.map(lambda s: hash_file(_temporary(prefix, s)), written))
-    files = {
-        s: FileFacts(size=_temporary(prefix, s).stat().st_size, xxh3_128=h)
-        for s, h in zip(written, hashes, strict=True)
-    }
-    return Joined(names, len(lengths), int(lengths.sum(dtype=np.int64)), int(lengths.max()), facts, files)
+    for suffix in SUFFIXES:
+        path = _temporary(prefix, suffix)
+        if suffix not in facts and path.exists():
+            facts[suffix] = (path.stat().st_size, hash_file(path))
+    files = {suffix: FileFacts(size=size, xxh3_128=digest) for suffix, (size, digest) in sorted(facts.items())}
+    return Joined(names, len(lengths), int(lengths.sum(dtype=np.int64)), int(lengths.max()), packed, files)
 
 
 def publish(prefix: Path, joined: Joined, manifest: Manifest) -> None:
@@ -143,39 +139,3 @@ def pack_lengths(lengths: NDArray[np.int32], settings: PackSettings) -> tuple[Pa
 
 def _temporary(prefix: Path, suffix: str) -> Path:
     return prefix.with_name(f".{prefix.name}{suffix}.tmp")
-
-
-def _concatenate(paths: Sequence[Path], target: Path) -> None:
-    with target.open("wb") as out:
-        for path in paths:
-            with path.open("rb") as part:
-                _copy(part.fileno(), out.fileno(), part, out)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def _copy(source: int, target: int, part: Any, out: Any) -> None:
-    """Copy a whole file inside the kernel; through memory where the file system cannot."""
-    remaining = os.fstat(source).st_size
-    if hasattr(os, "copy_file_range"):
-        try:
-            while remaining:
-                copied = os.copy_file_range(source, target, remaining)
-                if not copied:
-                    break
-                remaining -= copied
-        except OSError as e:
-            if e.errno not in _NO_KERNEL_COPY:
-                raise
-    if remaining:
-        part.seek(os.fstat(source).st_size - remaining)
-        out.seek(0, os.SEEK_END)
-        shutil.copyfileobj(part, out, 1 << 20)
-        out.flush()
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    with path.open("wb") as f:
-        np.save(f, array)
-        f.flush()
-        os.fsync(f.fileno())

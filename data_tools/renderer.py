@@ -25,9 +25,10 @@ from tokenizers import Tokenizer
 
 from common.errors import DataError
 from common.files import hash_json
+from data_tools.conversation import ROLES
 
 RENDERER_VERSION = 1
-ROLES = ("system", "user", "assistant", "tool")
+_ROLE_CODE: dict[str, int] = {role: code for code, role in enumerate(ROLES)}
 
 
 class MessageLike(Protocol):
@@ -77,12 +78,14 @@ class Rendered:
 class Renderer:
     """Renders messages with one tokenizer and one template. Immutable; safe to share between threads."""
 
-    def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: Template, *, owned: bool = False) -> None:
+        """owned: nobody else uses the tokenizer, so that it need not be copied (a second for large vocabularies)."""
         self.template = template
-        self._control = tokenizer
-        # A second copy that knows no special tokens: what encodes content.
-        self._plain = plain_tokenizer(tokenizer)
-        end_ids = self._encode_control(template.end)
+
+        def control(text: str) -> tuple[int, ...]:
+            return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+
+        end_ids = control(template.end)
         if len(end_ids) != 1:
             raise DataError(
                 f"{template.end!r} is not one token",
@@ -90,10 +93,13 @@ class Renderer:
                 fix=f"use a tokenizer with the special tokens of the {template.name} template",
             )
         self.end_id: int = end_ids[0]
-        self.prefix_ids: tuple[int, ...] = tuple(self._encode_control(template.prefix))
-        self.closing_ids: tuple[int, ...] = tuple(self._encode_control(template.closing))
-        self._openings = {r: tuple(self._encode_control(template.opening.format(role=r))) for r in ROLES}
+        self.prefix_ids: tuple[int, ...] = control(template.prefix)
+        self.closing_ids: tuple[int, ...] = control(template.closing)
+        self._openings: dict[str, tuple[int, ...]] = {r: control(template.opening.format(role=r)) for r in ROLES}
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+        # From here on special-token text is ordinary text: `plain` encodes content.
+        self.plain = tokenizer if owned else Tokenizer.from_str(tokenizer.to_str())
+        self.plain.encode_special_tokens = True
 
     @classmethod
     def load(cls, tokenizer_dir: Path, template: str | None = None) -> Renderer:
@@ -105,12 +111,12 @@ class Renderer:
         if template is not None and template not in TEMPLATES:
             raise DataError(f"unknown template {template!r}", fix=f"one of {', '.join(TEMPLATES)}")
         chosen = TEMPLATES[template] if template else recognise_template(tokenizer)
-        return cls(tokenizer, chosen)
+        return cls(tokenizer, chosen, owned=True)
 
     @cached_property
     def fingerprint(self) -> str:
         """Changes whenever any rendering could change: tokenizer content, template, renderer version."""
-        return hash_json({"tokenizer": self._control.to_str(), "template": self.template.name, "v": RENDERER_VERSION})
+        return hash_json({"tokenizer": self.plain.to_str(), "template": self.template.name, "v": RENDERER_VERSION})
 
     def opening_ids(self, role: str) -> tuple[int, ...]:
         """The role header, also the generation prompt of that role."""
@@ -118,11 +124,11 @@ class Renderer:
 
     def encode_content(self, text: str) -> list[int]:
         """Plain text to ids; special-token text stays text."""
-        return self._plain.encode(text, add_special_tokens=False).ids
+        return self.plain.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Ids to text."""
-        return self._control.decode(list(ids), skip_special_tokens=skip_special)
+        return self.plain.decode(list(ids), skip_special_tokens=skip_special)
 
     def message_ids(self, message: MessageLike) -> list[int]:
         """One whole message: header, content, end token, closing."""
@@ -139,22 +145,12 @@ class Renderer:
             trained = message.role in trained_roles
             ids += [*opening, *content, self.end_id, *self.closing_ids]
             train += [False] * len(opening) + [trained] * (len(content) + 1) + [False] * len(self.closing_ids)
-            roles += [ROLES.index(message.role)] * (len(ids) - len(roles))
+            roles += [_ROLE_CODE[message.role]] * (len(ids) - len(roles))
         return Rendered(ids, train, roles)
 
     def prompt_ids(self, messages: Sequence[MessageLike], role: str = "assistant") -> list[int]:
         """Everything an engine needs to sample the next turn of `role`."""
         return [*self.render(messages, trained_roles=()).ids, *self._openings[role]]
-
-    def _encode_control(self, text: str) -> list[int]:
-        return self._control.encode(text, add_special_tokens=False).ids
-
-
-def plain_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy that reads special-token text as ordinary text (same vocabulary and ids otherwise)."""
-    copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.encode_special_tokens = True
-    return copy
 
 
 def recognise_template(tokenizer: Tokenizer) -> Template:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
+from pydantic import Field
+
 from common.config import Config
 from common.errors import UsageError
 from data_tools.conversation import ChatMessage, Role
@@ -17,7 +19,7 @@ from data_tools.conversation import ChatMessage, Role
 class SourceRule(Config):
     """How the rows of one source become training conversations. Steps are applied in the order of the fields."""
 
-    keep_last_turns: int | None = None
+    keep_last_turns: int | None = Field(default=None, ge=1)
     """Fold all but the last N non-system turns into one block of text before the first kept one, which becomes
     context: it gets the role that is not trained."""
     swap: bool = False
@@ -28,11 +30,6 @@ class SourceRule(Config):
     """Accept a source in which no token is trained."""
     allow_all_trained: bool = False
     """Accept a source in which every content token is trained."""
-
-    @property
-    def changes_rows(self) -> bool:
-        """Rows are not rendered as they stand."""
-        return self.swap or self.add_empty_system or self.keep_last_turns is not None
 
 
 SWAP = SourceRule(swap=True)
@@ -101,19 +98,25 @@ class Routing:
         return rule
 
 
-_SWAPPED_ROLE: dict[Role, Role] = {"user": "assistant", "assistant": "user", "system": "system", "tool": "tool"}
+SWAPPED_ROLE: dict[Role, Role] = {"user": "assistant", "assistant": "user", "system": "system", "tool": "tool"}
 
 
 def apply_rule(
     rule: SourceRule, messages: Sequence[ChatMessage], *, strip_system: bool = False
 ) -> Sequence[ChatMessage]:
     """The conversation to render for a row of a source with this rule."""
+    messages = reshape(rule, messages, strip_system=strip_system)
+    if rule.swap:
+        messages = [ChatMessage(SWAPPED_ROLE[m.role], m.content) for m in messages]
+    return messages
+
+
+def reshape(rule: SourceRule, messages: Sequence[ChatMessage], *, strip_system: bool) -> Sequence[ChatMessage]:
+    """Everything that a rule does before it swaps."""
     if strip_system:
         messages = [m for m in messages if m.role != "system"]
     if rule.keep_last_turns is not None:
         messages = _fold(messages, rule.keep_last_turns, context_role="assistant" if rule.swap else "user")
-    if rule.swap:
-        messages = [ChatMessage(_SWAPPED_ROLE[m.role], m.content) for m in messages]
     if rule.add_empty_system and not strip_system and not any(m.role == "system" for m in messages):
         messages = [ChatMessage("system", ""), *messages]
     return messages

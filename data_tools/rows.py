@@ -17,7 +17,8 @@ from typing import Literal
 
 from common.errors import DataError, UsageError
 from data_tools import jsonl, parquet
-from data_tools.conversation import WHOLE, BadRow, ChatMessage, Conversation, RawRow, RowBatch, Span
+from data_tools.columns import RowBatch
+from data_tools.conversation import WHOLE, BadRow, ChatMessage, Conversation, RawRow, Span
 
 __all__ = ["BadRow", "ChatMessage", "Conversation", "RawRow", "RowBatch", "Span", "find_files", "read_batches"]
 

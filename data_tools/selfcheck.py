@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from common.errors import DataError
 from common.seeds import derive_rng
-from data_tools.encoding import Backend, Encoder, FastokensEncoder, HFEncoder
+from data_tools.encoding import Encoder
 
 RECHECK_TEXTS, RECHECK_EVERY = 8, 4096
 """Of every batch, 8 texts and one in 4096 are encoded by both libraries."""
@@ -46,20 +45,21 @@ class SelfCheck:
     """The first differing text, when the fast library was refused."""
 
 
-def self_check(tokenizer: Tokenizer, backend: Backend, samples: Sequence[str], *, strict: bool = False) -> SelfCheck:
-    """Which encoder to use: `auto` takes fastokens if it passes. DataError when it may not fall back."""
-    reference = HFEncoder(tokenizer)
-    if backend == "hf":
-        return SelfCheck("hf", reference.version, reference.version, 0, None)
-    specials = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
-    texts = [*adversarial_texts(specials), *samples]
-    fast = FastokensEncoder(tokenizer)
+def self_check(
+    reference: Encoder, fast: Encoder | None, texts: Sequence[str], *, may_fall_back: bool = True
+) -> SelfCheck:
+    """Which encoder to use: the fast one, if there is one and it passes. DataError when it may not fall back.
+
+    `texts` are rows of the input and `adversarial_texts`.
+    """
+    if fast is None:
+        return SelfCheck(reference.name, reference.version, reference.version, 0, None)
     different = first_difference(fast, reference, texts)
     if different is None:
-        return SelfCheck("fastokens", fast.version, reference.version, len(texts), None)
-    if strict or backend == "fastokens":
+        return SelfCheck(fast.name, fast.version, reference.version, len(texts), None)
+    if not may_fall_back:
         raise mismatch_error(different)
-    return SelfCheck("hf", reference.version, reference.version, len(texts), different[:200])
+    return SelfCheck(reference.name, reference.version, reference.version, len(texts), different[:200])
 
 
 def mismatch_error(text: str) -> DataError:

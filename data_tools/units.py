@@ -10,7 +10,6 @@ complete, what a killed worker left is invisible.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from common.config import Config
 from common.files import hash_file, read_json
 from data_tools import jsonl, parquet
 from data_tools.conversation import Span
+from data_tools.hashed_file import HashedFile, save_array
 from data_tools.indexed import as_bytes
 
 PARTS = ("tokens.bin", "mask.bin", "lengths.npy", "sources.npy")
@@ -152,14 +152,14 @@ class UnitWriter:
 
     def __init__(self, directory: Path, dtype: np.dtype[Any]) -> None:
         self._directory, self._dtype = directory, dtype
-        self._tokens = (directory / "tokens.bin").open("wb", buffering=1 << 20)
-        self._mask = (directory / "mask.bin").open("wb", buffering=1 << 20)
+        self._tokens = HashedFile(directory / "tokens.bin")
+        self._mask = HashedFile(directory / "mask.bin")
         self._lengths: list[NDArray[np.int32]] = []
         self._sources: list[NDArray[np.uint16]] = []
 
     def add(
         self,
-        tokens: NDArray[np.int32],
+        tokens: NDArray[np.int32 | np.uint16],
         mask: NDArray[np.uint8],
         lengths: NDArray[np.int32],
         sources: NDArray[np.uint16],
@@ -170,18 +170,15 @@ class UnitWriter:
         self._lengths.append(lengths)
         self._sources.append(sources)
 
-    def close(self) -> None:
-        """Write the small arrays and make everything durable."""
-        for f in (self._tokens, self._mask):
-            f.flush()
-            os.fsync(f.fileno())
-            f.close()
+    def close(self) -> tuple[dict[str, int], dict[str, str]]:
+        """Write the small arrays, make everything durable; sizes and hashes of PARTS."""
+        facts = {"tokens.bin": self._tokens.close(), "mask.bin": self._mask.close()}
         empty_lengths, empty_sources = np.zeros(0, np.int32), np.zeros(0, np.uint16)
         for name, array in (
             ("lengths.npy", np.concatenate([empty_lengths, *self._lengths])),
             ("sources.npy", np.concatenate([empty_sources, *self._sources])),
         ):
-            with (self._directory / name).open("wb") as f:
-                np.save(f, array)
-                f.flush()
-                os.fsync(f.fileno())
+            facts[name] = save_array(self._directory / name, array)
+        return {name: size for name, (size, _) in facts.items()}, {
+            name: digest for name, (_, digest) in facts.items()
+        }

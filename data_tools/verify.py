@@ -13,10 +13,11 @@ from common.errors import DataError
 from common.files import hash_file
 from common.seeds import derive_rng
 from data_tools.assemble import ROLE_SHIFT, TRAIN_BIT
+from data_tools.conversation import ROLES
 from data_tools.indexed import add_suffix
 from data_tools.inspect import spans
 from data_tools.packing import Packing
-from data_tools.renderer import ROLES, Renderer
+from data_tools.renderer import Renderer
 from data_tools.shards import Shard, read_pack
 
 BLOCK = 1 << 24

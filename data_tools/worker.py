@@ -10,29 +10,29 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from common.files import atomic_directory, hash_file, write_json
 from common.seeds import derive_seed
 from data_tools.assemble import TRAIN_BIT, BatchRenderer, Documents
+from data_tools.column_rules import apply_rules
+from data_tools.columns import Columns, RowBatch
 from data_tools.config import PrepareConfig
-from data_tools.conversation import ChatMessage, RawRow
 from data_tools.encoding import Encoder, FastokensEncoder, HFEncoder
 from data_tools.indexed import token_dtype
 from data_tools.long_rows import shorten
 from data_tools.removal import excluded_positions
 from data_tools.renderer import Renderer
-from data_tools.routing import Routing, SourceRule, apply_rule
+from data_tools.routing import Routing
 from data_tools.rows import read_batches
 from data_tools.selfcheck import EncoderMismatch, GuardedEncoder, mismatch_error
 from data_tools.tokenizer import END_OF_TEXT
-from data_tools.units import PARTS, SourceCount, Unit, UnitRecord, UnitWriter, unit_directory
+from data_tools.units import SourceCount, Unit, UnitRecord, UnitWriter, unit_directory
 
 
 @dataclass(frozen=True)
@@ -41,31 +41,51 @@ class Job:
 
     config: PrepareConfig
     work: Path
-    backend: str
-    """"fastokens" or "hf", as the self-check decided."""
+    fast: bool
+    """Use the fast encoder, as the self-check decided."""
     key: str
 
 
 @dataclass(frozen=True)
-class _Tools:
+class Tools:
+    """What a process loads once per job."""
+
     renderer: Renderer
     reference: Encoder
     fast: Encoder | None
+    """None where the backend is hf."""
     end_of_document: int | None
     excluded: Mapping[str, frozenset[int]]
     """Positions to leave out, by file."""
 
 
+def load_renderer(config: PrepareConfig) -> Renderer:
+    """The renderer of a job. Loading a large vocabulary takes a second, so a process keeps it."""
+    path = config.tokenizer / "tokenizer.json"
+    return _load_renderer(config.tokenizer, config.template, hash_file(path) if path.is_file() else "")
+
+
 @lru_cache(maxsize=1)
-def _tools(
-    key: str, tokenizer: Path, template: str | None, backend: str, append_end: bool, exclude: tuple[Path, ...]
-) -> _Tools:
-    """Loaded once per job: `key` changes when one of these files is written anew."""
-    renderer = Renderer.load(tokenizer, template)
-    raw = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
-    fast = FastokensEncoder(raw) if backend == "fastokens" else None
-    end = raw.token_to_id(END_OF_TEXT) if append_end else None
-    return _Tools(renderer, HFEncoder(raw), fast, end, excluded_positions(exclude))
+def _load_renderer(tokenizer: Path, template: str | None, content: str) -> Renderer:
+    """`content` changes when the file is written anew."""
+    return Renderer.load(tokenizer, template)
+
+
+def load_tools(key: str, config: PrepareConfig) -> Tools:
+    """The tools of the job with this key: it changes when the tokenizer or a removal list is written anew."""
+    fast, append_end = config.backend != "hf", config.append_end_of_document
+    return _load_tools(key, load_renderer(config), fast, append_end, config.exclude)
+
+
+@lru_cache(maxsize=1)
+def _load_tools(key: str, renderer: Renderer, fast: bool, append_end: bool, exclude: tuple[Path, ...]) -> Tools:
+    return Tools(
+        renderer,
+        HFEncoder(renderer.plain),
+        FastokensEncoder(renderer.plain) if fast else None,
+        renderer.plain.token_to_id(END_OF_TEXT) if append_end else None,
+        excluded_positions(exclude),
+    )
 
 
 def start_worker(parent: int) -> None:
@@ -84,34 +104,35 @@ def start_worker(parent: int) -> None:
 
 def process_unit(job: Job, unit: Unit) -> UnitRecord:
     """Do one unit and make its directory visible. Raises DataError for unusable input, OSError for a full disk."""
-    config = job.config
-    tools = _tools(
-        *(job.key, config.tokenizer, config.template, job.backend, config.append_end_of_document, config.exclude)
-    )
-    encoder = tools.reference if tools.fast is None else GuardedEncoder(tools.fast, tools.reference, unit.index)
+    tools = load_tools(job.key, job.config)
+    if not job.fast or tools.fast is None:
+        return _process(job, unit, tools, tools.reference, None)
     try:
-        return _process(job, unit, tools, encoder, None)
+        return _process(job, unit, tools, GuardedEncoder(tools.fast, tools.reference, unit.index), None)
     except EncoderMismatch as e:
-        if config.strict:
+        if job.config.strict:
             raise mismatch_error(e.text) from e
         return _process(job, unit, tools, tools.reference, e.text[:200])
 
 
-def _process(job: Job, unit: Unit, tools: _Tools, encoder: Encoder, mismatch: str | None) -> UnitRecord:
+def _process(job: Job, unit: Unit, tools: Tools, encoder: Encoder, mismatch: str | None) -> UnitRecord:
     config = job.config
     final = unit_directory(job.work, unit.index)
     renderer = BatchRenderer(tools.renderer, encoder, config.trained_roles, end_of_document=tools.end_of_document)
     routing = Routing(config.sources)
     tally = _Tally()
+    choice = _RowChoice(config, unit, tools.excluded)
     with atomic_directory(final) as directory:
         writer = UnitWriter(directory, token_dtype(tools.renderer.vocab_size))
         for batch in read_batches(unit.path, unit.span, on_bad_row=config.on_bad_row):
             tally.bad.update(b.reason for b in batch.bad)
-            rows = _without_excluded(config, tools.excluded, unit, batch.rows, tally)
-            conversations, sources = _route(config, routing, unit, rows)
-            if conversations:
-                _write(config, renderer.render(conversations), tally.codes(sources), writer, tally)
-        writer.close()
+            rows = choice.choose(batch, tally)
+            if len(rows):
+                codes = tally.codes(rows.sources)
+                rules = {source: routing.rule(source, where=str(unit.path)) for source in dict.fromkeys(rows.sources)}
+                rows = apply_rules(rules, rows, strip_system=config.strip_system)
+                _write(config, renderer.render(rows), codes, writer, tally)
+        sizes, hashes = writer.close()
         record = UnitRecord(
             index=unit.index,
             key=job.key,
@@ -119,61 +140,40 @@ def _process(job: Job, unit: Unit, tools: _Tools, encoder: Encoder, mismatch: st
             bad_rows=dict(sorted(tally.bad.items())),
             backend=encoder.name,
             mismatch=mismatch,
-            sizes={name: (directory / name).stat().st_size for name in PARTS},
-            hashes={name: hash_file(directory / name) for name in PARTS},
+            sizes=sizes,
+            hashes=hashes,
         )
         write_json(directory / "record.json", record.model_dump())
     return record
 
 
-def _without_excluded(
-    config: PrepareConfig,
-    excluded: Mapping[str, frozenset[int]],
-    unit: Unit,
-    rows: Sequence[RawRow],
-    tally: _Tally,
-) -> Sequence[RawRow]:
-    """The rows that no removal list names."""
-    positions = excluded.get(str(unit.path.resolve()))
-    if not positions:
-        return rows
-    left_out = [row for row in rows if row.position in positions]
-    default = config.inputs[unit.input_index].source or ""
-    tally.add("excluded", tally.codes([row.source or default for row in left_out]))
-    return [row for row in rows if row.position not in positions]
+class _RowChoice:
+    """The rows of a unit to render: without those of the removal lists, each as often as the ratio says."""
 
+    def __init__(self, config: PrepareConfig, unit: Unit, excluded: Mapping[str, frozenset[int]]) -> None:
+        chosen = config.inputs[unit.input_index]
+        self._source = chosen.source or ""
+        self._excluded = np.array(sorted(excluded.get(str(unit.path.resolve()), ())), np.int64)
+        self._whole, self._rest = divmod(chosen.ratio, 1.0)
+        self._rng = np.random.Generator(np.random.PCG64(derive_seed(config.seed, "ratio", unit.index)))
+        self._read = 0
 
-def _route(
-    config: PrepareConfig, routing: Routing, unit: Unit, rows: Sequence[RawRow]
-) -> tuple[list[Sequence[ChatMessage]], list[str]]:
-    """The conversations to render and their sources: rules applied, rows drawn as often as the ratio says."""
-    chosen = config.inputs[unit.input_index]
-    copies = _draw_copies(chosen.ratio, derive_seed(config.seed, "ratio", unit.index), rows)
-    conversations: list[Sequence[ChatMessage]] = []
-    sources: list[str] = []
-    rules: dict[str, SourceRule | None] = {}  # None: rows stay as they are
-    for row, count in zip(rows, copies, strict=True):
-        if not count:
-            continue
-        source = row.source or chosen.source or ""
-        if source not in rules:
-            found = routing.rule(source, where=str(unit.path))
-            rules[source] = found if config.strip_system or found.changes_rows else None
-        rule = rules[source]
-        messages: Sequence[ChatMessage] = row.messages
-        if rule is not None:
-            messages = apply_rule(rule, messages, strip_system=config.strip_system)
-        conversations += [messages] * count
-        sources += [source] * count
-    return conversations, sources
-
-
-def _draw_copies(ratio: float, seed: int, rows: Sequence[RawRow]) -> list[int]:
-    """How often each row is used: the whole part of the ratio, and once more with the probability of the rest."""
-    whole, rest = divmod(ratio, 1.0)
-    if not rest:
-        return [int(whole)] * len(rows)
-    return [int(whole) + (derive_seed(seed, row.number) < rest * 2**63) for row in rows]
+    def choose(self, batch: RowBatch, tally: _Tally) -> Columns:
+        """The next batch of the unit."""
+        rows = batch.columns
+        if self._source:
+            rows = replace(rows, sources=[source or self._source for source in rows.sources])
+        copies = np.full(len(rows), int(self._whole))
+        if self._rest:
+            # One draw for each row read, in order: neither bad rows nor the cut into batches matter.
+            draws = self._rng.random(len(rows) + len(batch.bad))
+            copies += draws[batch.numbers - self._read] < self._rest
+            self._read += len(draws)
+        if len(self._excluded):
+            left_out = np.isin(batch.positions, self._excluded)
+            tally.add("excluded", tally.codes([s for s, out in zip(rows.sources, left_out, strict=True) if out]))
+            copies[left_out] = 0
+        return rows if (copies == 1).all() else rows.take(np.repeat(np.arange(len(rows)), copies))
 
 
 class _Tally:
@@ -236,10 +236,10 @@ def _select(
     limit: int,
     fits: NDArray[np.bool_],
     tally: _Tally,
-) -> tuple[NDArray[np.int32], NDArray[np.uint8], _Kept]:
+) -> tuple[NDArray[np.int32 | np.uint16], NDArray[np.uint8], _Kept]:
     """Tokens, masks and rows of what is kept of a batch in which some rows do not fit or have no target."""
     first_message = np.cumsum(documents.message_counts) - documents.message_counts
-    tokens: list[NDArray[np.int32]] = []
+    tokens: list[NDArray[np.int32 | np.uint16]] = []
     masks: list[NDArray[np.uint8]] = []
     rows: list[int] = []
     for row in range(len(fits)):
@@ -265,5 +265,4 @@ def _select(
         np.array([len(t) for t in tokens], np.int64),
         np.array([int((m & TRAIN_BIT).sum()) for m in masks], np.int64),
     )
-    empty = np.zeros(0, np.int32)
-    return np.concatenate([empty, *tokens]), np.concatenate([empty.astype(np.uint8), *masks]), kept
+    return np.concatenate([documents.tokens[:0], *tokens]), np.concatenate([documents.mask[:0], *masks]), kept

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from common.errors import DataError
 from data_tools.assemble import ROLE_SHIFT, TRAIN_BIT, BatchRenderer
+from data_tools.columns import Columns
 from data_tools.conversation import ChatMessage
 from data_tools.encoding import FastokensEncoder, HFEncoder
 from data_tools.renderer import LLAMA3, ROLES, Renderer
@@ -95,10 +96,10 @@ def test_it_equals_the_tokenizers_own_chat_template(renderer, tokenizer, message
 
 @given(st.lists(MESSAGES, min_size=1, max_size=5), st.booleans())
 @QUICK
-def test_a_batch_equals_the_renderer_row_by_row(renderer, llama, tokenizer, rows, end):
+def test_a_batch_equals_the_renderer_row_by_row(renderer, llama, rows, end):
     for r in (renderer, llama):
-        encoder = HFEncoder(r._control)
-        batch = BatchRenderer(r, encoder, ("assistant",), end_of_document=7 if end else None).render(rows)
+        encoder = HFEncoder(r.plain)
+        batch = BatchRenderer(r, encoder, ("assistant",), end_of_document=7 if end else None).render(Columns.of(rows))
         for i, row in enumerate(rows):
             expected = r.render(row)
             span = slice(batch.row_starts[i], batch.row_starts[i + 1] - int(end))
@@ -113,9 +114,9 @@ def test_a_batch_equals_the_renderer_row_by_row(renderer, llama, tokenizer, rows
 
 @given(st.lists(CONTENT, max_size=20))
 @QUICK
-def test_both_encoders_agree(tokenizer, texts):
-    ids, offsets = HFEncoder(tokenizer).encode(texts)
-    fast_ids, fast_offsets = FastokensEncoder(tokenizer).encode(texts)
+def test_both_encoders_agree(renderer, texts):
+    ids, offsets = HFEncoder(renderer.plain).encode(texts)
+    fast_ids, fast_offsets = FastokensEncoder(renderer.plain).encode(texts)
     assert np.array_equal(ids, fast_ids) and np.array_equal(offsets, fast_offsets)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common.errors import UsageError
-from data_tools.conversation import ChatMessage
+from data_tools.column_rules import apply_rules
+from data_tools.columns import Columns
+from data_tools.conversation import ROLES, ChatMessage
 from data_tools.routing import CORPUS_SOURCES, Routing, SourceRule, apply_rule
 
 S, U, A = (lambda c, r=r: ChatMessage(r, c) for r in ("system", "user", "assistant"))
@@ -49,3 +54,31 @@ def test_psych101_folds_all_but_the_last_turns_into_untrained_context():
     assert out[2].role == "user" and out[3].role == "assistant"  # t11 was the assistant's, t12 the human's
     short = [S("s"), *turns[:20]]
     assert [m.content for m in apply_rule(CORPUS_SOURCES["psych101"], short)] == [m.content for m in short]
+
+
+RULES = {
+    "swap": SourceRule(swap=True),
+    "fold": SourceRule(swap=True, keep_last_turns=2),
+    "system": SourceRule(add_empty_system=True),
+    "plain": SourceRule(),
+}
+MESSAGES = st.lists(st.builds(ChatMessage, st.sampled_from(ROLES), st.text("ab", max_size=3)), min_size=1, max_size=6)
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(RULES)), MESSAGES), max_size=8), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_rules_applied_to_a_batch_give_the_rows_that_they_give_one_by_one(rows, strip_system):
+    sources = [source for source, _ in rows]
+    out = apply_rules(RULES, Columns.of([m for _, m in rows], sources), strip_system=strip_system)
+    assert out.sources == sources
+    for i, (source, messages) in enumerate(rows):
+        assert out.messages(i) == list(apply_rule(RULES[source], messages, strip_system=strip_system))
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=6), st.data())
+@settings(max_examples=50, deadline=None)
+def test_rows_taken_from_columns_are_those_rows(rows, data):
+    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8))
+    taken = Columns.of(rows, [str(i) for i in range(len(rows))]).take(np.array(chosen, np.int64))
+    assert [taken.messages(i) for i in range(len(taken))] == [rows[i] for i in chosen]
+    assert taken.sources == [str(i) for i in chosen]
