@@ -3,7 +3,7 @@
 Get       fetch (from the hub) · ground (give rows a social context)
 Read      rows (any file) → jsonl, parquet · conversation (what a row is) · columns (batches of rows)
 Filter    decontaminate, near_duplicates → removal (lists of rows to leave out) · shingles (n-grams, MinHash)
-Render    renderer (chat template, loss mask; RL uses it too) · routing (rule of each source) → column_rules · long_rows
+Render    renderer (template, mask; RL uses it too) · routing (rule of each source), column_rules · long_rows
 Tokenize  tokenizer (train one) · encoding (fast and reference) · selfcheck (are they equal?) · assemble (batches)
 Prepare   config · prepare (parent process) · units (parts of the input) · worker (one unit) · publish (join, rename)
 Pack      packing (algorithm) · repack (another packing of a shard) · merge (shards of several jobs)

@@ -1,4 +1,4 @@
-"""Near-duplicate removal: rows whose conversations share most of their 5-word shingles; the first one is kept.
+"""`osim data deduplicate`: rows whose conversations share most of their 5-word shingles; the first one is kept.
 
 Rows whose MinHash signatures agree in a whole band (shingles.band_keys) are candidates and compared in all
 places. Deterministic. Memory: each row's place, id, 128 bytes of band keys and up to 4 candidates per band;

@@ -1,4 +1,4 @@
-"""The verbs of `osim data` that work on corpus files: ground, decontaminate, fetch."""
+"""The verbs of `osim data` that work on corpus files: ground, decontaminate, deduplicate, fetch."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def add_corpus_commands(group: typer.Typer) -> None:
     group.command(
         **example("osim data decontaminate -i corpus.jsonl --against benchmark.jsonl --output removals.jsonl")
     )(decontaminate)
+    group.command(**example("osim data deduplicate -i corpus.jsonl --output removals.jsonl"))(deduplicate)
     group.command(**example("osim data fetch owner/name --output data/raw --yes"))(fetch)
 
 
@@ -73,6 +74,27 @@ def decontaminate(
         reasons = ", ".join(f"{n} {why}" for why, n in report.by_source.get(source, {}).items()) or "clean"
         typer.echo(f"{source}: {rows} rows, {reasons}")
     typer.echo(f"{output}: {len(report.removals)} rows; {report.short_references} references too short to test")
+
+
+def deduplicate(
+    files: Files,
+    output: Annotated[Path, typer.Option(help="List of rows to leave out, for `osim data prepare`.")],
+    similarity: Annotated[float, typer.Option(help="Share of common 5-word shingles.", min=0.5, max=1.0)] = 0.8,
+) -> None:
+    """Find rows that nearly repeat an earlier row (MinHash); the first of them is kept."""
+    from data_tools.near_duplicates import find_near_duplicates
+    from data_tools.removal import count_by_source, write_removals
+    from launch.progress import show
+
+    _check_files(files)
+    with show("bytes") as update:
+        removals = find_near_duplicates(
+            files, similarity=similarity, progress=lambda done, total: update(done, total, "")
+        )
+    write_removals(output, removals)
+    for source, reasons in count_by_source(removals).items():
+        typer.echo(f"{source}: {sum(reasons.values())} rows repeat an earlier one")
+    typer.echo(f"{output}: {len(removals)} rows")
 
 
 def fetch(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from launch.commands.corpora import add_corpus_commands
-from launch.commands.options import Overrides, Recipe, example
+from launch.commands.options import Overrides, example
+
+if TYPE_CHECKING:
+    from data_tools.renderer import Renderer
+    from data_tools.shards import Shard
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
@@ -22,24 +26,68 @@ PREPARE = "launch/recipes/quickstart/prepare.yaml"
 
 @group.command(
     **example(
-        f"osim data prepare --recipe {PREPARE} \\",
-        "    'inputs=[{glob: runs/quickstart/corpus/train.jsonl}]' \\",
-        "    tokenizer=runs/quickstart/tokenizer/hf output=data/train",
+        "osim data prepare -i 'corpus/*.parquet' -i 'chat.jsonl.zst:0.5' --tokenizer Qwen3-8B \\",
+        "    --output data/train --sequence-length 8192 --workers 8",
+        f"osim data prepare --recipe {PREPARE} -i runs/quickstart/corpus/train.jsonl \\",
+        "    --tokenizer runs/quickstart/tokenizer/hf --output data/train",
     )
 )
-def prepare(recipe: Recipe, overrides: Overrides = None) -> None:
+def prepare(
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", "-r", help="YAML recipe; flags come on top.", show_default=False)
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", help="GLOB or GLOB:RATIO of corpus files; repeat it.", show_default=False),
+    ] = None,
+    tokenizer: TokenizerOption = None,
+    output: Annotated[Path | None, typer.Option(help="PREFIX of the files to write.", show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; the output is the same.", show_default="1")] = None,
+    sequence_length: Annotated[
+        int | None, typer.Option(help="Pack to bins of so many tokens.", show_default="no packing")
+    ] = None,
+    routing: Annotated[
+        Path | None, typer.Option(help="YAML of further sources: NAME: {swap: true}.", show_default=False)
+    ] = None,
+    on_long: Annotated[
+        str | None, typer.Option(help="Rows over the sequence length: truncate, split or drop.", show_default="drop")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
     """Corpus files to one shard: rendered, tokenized, masked, packed. A killed run resumes to the same bytes."""
-    from common.config import load
+    from common.config import merge as merged
+    from common.config import parse_override, read_recipe, read_yaml, validate
     from data_tools.config import PrepareConfig
     from data_tools.prepare import prepare as run
     from launch.progress import show
 
-    config = load(PrepareConfig, recipe, overrides or ())
+    flags = {
+        "inputs": [_input(text) for text in inputs or ()] or None,
+        "tokenizer": tokenizer,
+        "output": output,
+        "workers": workers,
+        "sequence_length": sequence_length,
+        "sources": read_yaml(routing) if routing else None,
+        "on_long": on_long,
+    }
+    raw = merged(read_recipe(recipe) if recipe else {}, {k: v for k, v in flags.items() if v is not None})
+    for text in overrides or ():
+        raw = merged(raw, parse_override(text))
+    config = validate(PrepareConfig, raw, where=str(recipe) if recipe else "command line")
     with show("bytes") as update:
         made = run(config, lambda done, total: update(done, total, ""))
     typer.echo(f"{config.output}: {made.documents} documents, {made.tokens} tokens, {made.trained_tokens} trained")
     if made.pack:
         typer.echo(f"packed into {made.pack.bins} bins of {made.pack.sequence_length}, {made.pack.fill:.1%} full")
+
+
+def _input(text: str) -> dict[str, object]:
+    """GLOB or GLOB:RATIO."""
+    glob, colon, ratio = text.rpartition(":")
+    try:
+        return {"glob": glob, "ratio": float(ratio)} if colon else {"glob": text}
+    except ValueError:
+        return {"glob": text}
 
 
 @group.command(**example("osim data inspect runs/quickstart/shards/train --document 0"))
@@ -50,7 +98,7 @@ def inspect(
 ) -> None:
     """Documents, tokens and trained share per source, lengths, and single documents with the mask laid over them."""
     from common.errors import UsageError
-    from data_tools.inspect import length_histogram, spans, statistics
+    from data_tools.inspect import length_histogram, statistics
     from data_tools.renderer import Renderer
     from data_tools.shards import Shard
 
@@ -69,10 +117,27 @@ def inspect(
     if document >= len(shard):
         raise UsageError(f"there are {len(shard)} documents", where=str(prefix), fix="give a smaller --document")
     folder = tokenizer or Path(shard.manifest.tokenizer.folder)
-    typer.echo(f"source {shard.source(document)}; trained text is between » and «")
-    for span in spans(shard, Renderer.load(folder), document):
-        typer.echo(f"»{span.text}«" if span.trained else span.text, nl=False)
-    typer.echo()
+    _show_document(shard, Renderer.load(folder, shard.manifest.tokenizer.template), document)
+
+
+def _show_document(shard: Shard, renderer: Renderer, document: int) -> None:
+    """One document with its loss mask: in colours at a terminal, between » and « elsewhere."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from data_tools.inspect import spans
+
+    console = Console(highlight=False, soft_wrap=True)
+    colours = console.color_system is not None
+    legend = "green" if colours else "between » and «"
+    console.print(f"document {document}, source {shard.source(document)}; trained text is {legend}")
+    shown = Text()
+    for span in spans(shard, renderer, document):
+        if span.trained:
+            shown.append(span.text if colours else f"»{span.text}«", "bold green")
+        else:
+            shown.append(span.text, "dim cyan" if span.kind == "header" else "")
+    console.print(shown)
 
 
 @group.command(**example("osim data verify runs/quickstart/shards/train --tokenizer runs/quickstart/tokenizer/hf"))
