@@ -20,7 +20,7 @@ from pydantic import model_validator
 
 from envs.env import Feedback
 from envs.registry import Profile
-from envs.tasks.reading import RowData
+from envs.tasks.schema import RowData
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat, only_answer, without_thought
 from envs.types import Message, Outcome, Row, Score, Seat
 

@@ -1,8 +1,8 @@
-"""From a benchmark's records to rows: one closed schema per task, checked when read and again when played. Pure.
+"""From a benchmark's files to rows, where a record may give several rows and says whose it is. Pure but for reading.
 
-A task gives a schema (a `RowData`) and a function from one record to (cluster, data) pairs; numbering, the check of a
-record's own `data_source`, and the invented example rows of `osim task check` are here. A malformed record is a
-DataError that names the file, the record, every field that is wrong, and nothing else is read from the file.
+A task gives a function from one record to (cluster, data) pairs, the data being of the task's schema (schema.py);
+numbering, the check of a record's own `data_source`, and the invented example rows of `osim task check` are here. A
+malformed record is a DataError that names the file, the record and every field that is wrong.
 """
 
 from __future__ import annotations
@@ -10,34 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
 
 from common.errors import DataError
 from common.files import hash_json
 from envs.tasks.files import read_records, unfold
+from envs.tasks.schema import RowData, row_of
 from envs.types import Row
 
-
-class RowData(BaseModel):
-    """Base of a task's row schema: closed and frozen, JSON values only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-D = TypeVar("D", bound=RowData)
 Made = Iterable[tuple[str, RowData]]
 """Rows of one record: the cluster and the data of each."""
-
-
-def checked(model: type[D], values: Mapping[str, Any], where: str) -> D:
-    """`values` as a `model`. Raises DataError that lists every violation."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as e:
-        wrong = "; ".join(f"{'.'.join(map(str, v['loc'])) or 'row'}: {v['msg']}" for v in e.errors())
-        raise DataError(f"no valid row: {wrong}", where=where, fix="repair the record or leave it out") from e
 
 
 def swapping(*fields: str) -> Callable[[Row, Row], Row]:
@@ -73,7 +55,7 @@ class Reader:
                     f"a row of {source!r}", where=where, fix=f"{self.task} reads {', '.join(self.sources)}"
                 )
             for cluster, data in self.make(record, where):
-                yield Row(self.task, str(count), cluster, data.model_dump(mode="json"))
+                yield row_of(self.task, str(count), cluster, data)
                 count += 1
 
     def examples(self, records: Iterable[Mapping[str, Any]]) -> Callable[[], list[Row]]:

@@ -15,7 +15,8 @@ from common.seeds import derive_rng
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, index_of, samples, told_answer
 from envs.tasks.files import field
-from envs.tasks.reading import Made, Reader, RowData, checked, cluster_of, swapping
+from envs.tasks.reading import Made, Reader, cluster_of, swapping
+from envs.tasks.schema import RowData, checked, data_of
 from envs.tasks.single import without_thought
 from envs.types import Limits, Row, Seat
 
@@ -104,7 +105,7 @@ def _spec(part: str) -> TaskSpec:
 
 def read_item(row: Row) -> Item:
     """The question of a row. Raises DataError."""
-    d = checked(Preference, row.data, row.prompt_id)
+    d = data_of(Preference, row)
     pairs = "\n\n".join(f"Post: {p.post}\nYou liked better: {p.chosen}\nThan: {p.rejected}" for p in d.preferences)
     comments = "\n\n".join(f"Post: {c.post}\nYou wrote: {c.comment}" for c in d.comments)
     parts = (

@@ -11,7 +11,8 @@ from typing import Any
 
 from envs.tasks.choice import ChoiceData, answer_text
 from envs.tasks.files import field
-from envs.tasks.reading import Made, Reader, RowData, checked
+from envs.tasks.reading import Made, Reader
+from envs.tasks.schema import RowData, checked
 
 NAME = "behaviorchain"
 SOURCES = (NAME, "behavior_chain")

@@ -12,7 +12,8 @@ from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.behaviorchain.author import cumulative_accuracy, longest_chain, read_letter
 from envs.tasks.behaviorchain.rows import NAME, READ, Step
 from envs.tasks.choice import LETTER_TAG, LETTERS, SEAT, ChoiceEnv, Item, index_of, samples, told_answer
-from envs.tasks.reading import checked, swapping
+from envs.tasks.reading import swapping
+from envs.tasks.schema import data_of
 from envs.types import Episode, Limits, Outcome, Row, Score, Seat
 
 GROUNDING = "You are {character}.\n\nWho you are:\n{profile}"
@@ -46,7 +47,7 @@ def spec() -> TaskSpec:
 
 def read_item(row: Row) -> Item:
     """The next step of a row's chain. Raises DataError."""
-    d = checked(Step, row.data, row.prompt_id)
+    d = data_of(Step, row)
     system = GROUNDING.format(character=d.character, profile=d.profile)
     if d.history:
         system += f"\n\nWhat has happened to you:\n{d.history}"

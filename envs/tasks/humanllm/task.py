@@ -20,7 +20,8 @@ from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
 from envs.tasks.choice import LETTERS
 from envs.tasks.files import field, texts
-from envs.tasks.reading import Made, Reader, RowData, checked, cluster_of, swapping
+from envs.tasks.reading import Made, Reader, cluster_of, swapping
+from envs.tasks.schema import RowData, checked, data_of
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat, only_answer, without_thought
 from envs.types import Limits, Message, Outcome, Row, Score, Seat
 
@@ -83,7 +84,7 @@ class SelectionEnv(SingleTurn[Selection]):
     profile: Profile = "strict"
 
     def start(self, row: Row, rng: Random) -> Asked[Selection]:
-        return Asked(checked(Selection, row.data, row.prompt_id))
+        return Asked(data_of(Selection, row))
 
     def messages(self, question: Selection) -> Sequence[Message]:
         listed = "\n".join(f"{letter}: {text}" for letter, text in zip(LETTERS, question.candidates, strict=False))
@@ -110,7 +111,7 @@ class SelectionEnv(SingleTurn[Selection]):
         return Feedback("What you bought is in your list, but not at its head. Order it again.", sees_gold=True)
 
     def privileged(self, row: Row, seat: Seat) -> str | None:
-        d = checked(Selection, row.data, row.prompt_id)
+        d = data_of(Selection, row)
         return f"What you bought next: {LETTERS[d.bought]}: {d.candidates[d.bought]}"
 
 

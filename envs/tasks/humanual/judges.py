@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from envs.judges.spec import JudgeSpec
+from envs.tasks.verdicts import Advice, Reply
 
 ASPECTS: Mapping[str, str] = {
     "stance": "with what, by name, the writer agrees or disagrees, and how strongly",
@@ -40,7 +41,7 @@ The attempt:
 _UNTRUSTED = ("context", "reference", "reply")
 
 
-class Aspect(BaseModel):
+class Aspect(Reply):
     """One aspect, where it may be absent from the person's reply."""
 
     reason: str
@@ -48,7 +49,7 @@ class Aspect(BaseModel):
     match: float = Field(ge=0, le=1)
 
 
-class AspectVerdict(BaseModel):
+class AspectVerdict(Reply):
     """The strict judge's reply."""
 
     stance: Aspect
@@ -59,14 +60,14 @@ class AspectVerdict(BaseModel):
     communication: Aspect
 
 
-class SoulAspect(BaseModel):
+class SoulAspect(Reply):
     """One aspect."""
 
     reason: str
     match: float = Field(ge=0, le=1)
 
 
-class SoulVerdict(BaseModel):
+class SoulVerdict(Reply):
     """The soul judge's reply."""
 
     stance: SoulAspect
@@ -77,24 +78,18 @@ class SoulVerdict(BaseModel):
     communication: SoulAspect
 
 
-class KeyPoint(BaseModel):
+class KeyPoint(Reply):
     """One thing that the person's reply says."""
 
     point: str
     match: float = Field(ge=0, le=1)
 
 
-class KeyPointVerdict(BaseModel):
+class KeyPointVerdict(Reply):
     """The author judge's reply."""
 
     key_points: list[KeyPoint] = Field(min_length=1, max_length=3)
     penalty: float = Field(ge=0, le=1)
-
-
-class Critique(BaseModel):
-    """The critic's reply."""
-
-    feedback: str = Field(min_length=1)
 
 
 _LISTED = "\n".join(f"* {name}: {meaning};" for name, meaning in ASPECTS.items())
@@ -163,7 +158,7 @@ Somebody tried to write what one person would reply, and you know what the perso
 tell the writer what to change about stance, feeling, purpose, tone or length so that the next attempt is closer. Do
 not quote or paraphrase the person's reply and give away none of its facts: the writer must find the words.""",
     template=_TEXTS,
-    schema=Critique,
+    schema=Advice,
     untrusted=_UNTRUSTED,
 )
 

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import Field
 
 from envs.tasks.files import field
-from envs.tasks.reading import Made, Reader, RowData, checked, cluster_of
+from envs.tasks.reading import Made, Reader, cluster_of
+from envs.tasks.schema import RowData, checked
 
 PERSON = "you"
 """The writer of the person's own messages in a thread."""

@@ -24,7 +24,8 @@ from envs.tasks.humanual.scorers import (
     soul_score,
     without_quotes,
 )
-from envs.tasks.reading import checked, swapping
+from envs.tasks.reading import swapping
+from envs.tasks.schema import data_of
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat
 from envs.types import Limits, Message, Outcome, Row, Score, Seat
 
@@ -122,7 +123,7 @@ class ReplyEnv(SingleTurn[Thread]):
     profile: Profile = "strict"
 
     def start(self, row: Row, rng: Random) -> Asked[Thread]:
-        return Asked(checked(Thread, row.data, row.prompt_id))
+        return Asked(data_of(Thread, row))
 
     def messages(self, question: Thread) -> Sequence[Message]:
         return chat(GROUNDING.format(persona=question.persona).strip(), f"{question.context}\n\n{self.writes}")
@@ -147,7 +148,7 @@ class ReplyEnv(SingleTurn[Thread]):
         return FeedbackAsk(CRITIC.id, fields, True, lambda critique: without_quotes(critique.feedback, gold))
 
     def privileged(self, row: Row, seat: Seat) -> str | None:
-        return f"What you wrote then:\n{checked(Thread, row.data, row.prompt_id).completion}"
+        return f"What you wrote then:\n{data_of(Thread, row).completion}"
 
 
 EXAMPLES: Sequence[Mapping[str, Any]] = (

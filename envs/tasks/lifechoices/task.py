@@ -9,7 +9,8 @@ from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, answer_text, samples, told_answer, unlabelled
 from envs.tasks.files import field
 from envs.tasks.lifechoices.soul import permissive_choice
-from envs.tasks.reading import Made, Reader, checked, swapping
+from envs.tasks.reading import Made, Reader, swapping
+from envs.tasks.schema import checked, data_of
 from envs.types import Limits, Row, Seat
 
 NAME = "lifechoices"
@@ -58,7 +59,7 @@ def spec() -> TaskSpec:
 
 def read_item(row: Row) -> Item:
     """The decision of a row. Raises DataError."""
-    d = checked(LifeChoice, row.data, row.prompt_id)
+    d = data_of(LifeChoice, row)
     system = GROUNDING.format(character=d.character, memory=d.memory)
     return Item(f"{d.scenario}\n\n{d.question}", d.choices, d.index, system)
 

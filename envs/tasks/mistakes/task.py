@@ -8,7 +8,8 @@ from typing import Any
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, samples, told_answer
 from envs.tasks.files import field
-from envs.tasks.reading import Made, Reader, checked, cluster_of, swapping
+from envs.tasks.reading import Made, Reader, cluster_of, swapping
+from envs.tasks.schema import checked, data_of
 from envs.types import Limits, Row, Seat
 
 NAME = "mistakes"
@@ -57,7 +58,7 @@ def spec() -> TaskSpec:
 
 def read_item(row: Row) -> Item:
     """The question of a row. Raises DataError."""
-    d = checked(Mistake, row.data, row.prompt_id)
+    d = data_of(Mistake, row)
     idea = d.misconception if d.misconception.endswith((".", "!", "?")) else f"{d.misconception}."
     return Item(d.question, d.choices, d.index, GROUNDING.format(idea=idea))
 

@@ -11,7 +11,8 @@ from common.errors import DataError
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import LETTERS, SEAT, ChoiceData, ChoiceEnv, Item, answer_text, samples, told_answer
 from envs.tasks.files import field
-from envs.tasks.reading import Made, Reader, checked, cluster_of
+from envs.tasks.reading import Made, Reader, cluster_of
+from envs.tasks.schema import checked, data_of
 from envs.types import Limits, Row, Seat
 
 NAME = "social_r1"
@@ -49,7 +50,7 @@ def spec() -> TaskSpec:
 
 def read_item(row: Row) -> Item:
     """The question of a row. Raises DataError."""
-    d = checked(SocialQuestion, row.data, row.prompt_id)
+    d = data_of(SocialQuestion, row)
     return Item(d.question, d.choices, d.index)
 
 

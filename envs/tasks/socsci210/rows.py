@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from envs.tasks.files import field
-from envs.tasks.reading import Made, Reader, RowData, checked
+from envs.tasks.reading import Made, Reader
+from envs.tasks.schema import RowData, checked
 
 NAME = "socsci210"
 Kind = Literal["ordinal", "binary", "categorical"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, SurveyAnswer, TaskSpec, no_rows
-from envs.tasks.reading import checked
+from envs.tasks.schema import data_of
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat
 from envs.tasks.socsci210.rows import NAME, READ, Response
 from envs.tasks.socsci210.scorers import accuracy, read_answer, worth
@@ -60,7 +60,7 @@ class SurveyEnv(SingleTurn[Response]):
     profile: Profile = "strict"
 
     def start(self, row: Row, rng: Random) -> Asked[Response]:
-        return Asked(checked(Response, row.data, row.prompt_id))
+        return Asked(data_of(Response, row))
 
     def messages(self, question: Response) -> Sequence[Message]:
         return chat(GROUNDING, f"{question.text}\n\n{form(question)}")
@@ -91,13 +91,13 @@ class SurveyEnv(SingleTurn[Response]):
         return Feedback(f"{said} This person's answer was {side}: go by who they are.", sees_gold=True)
 
     def privileged(self, row: Row, seat: Seat) -> str | None:
-        return f"This person answered {checked(Response, row.data, row.prompt_id).response:g}."
+        return f"This person answered {data_of(Response, row).response:g}."
 
 
 def survey_answer(episode: Episode) -> SurveyAnswer | None:
     """The answer beside the respondent's, whose distributions per question are compared: no single answer can show
     that a model gives every respondent the same one. None where the episode has no score."""
-    outcome, d = episode.outcomes.get(SEAT), checked(Response, episode.row.data, episode.row.prompt_id)
+    outcome, d = episode.outcomes.get(SEAT), data_of(Response, episode.row)
     if not isinstance(outcome, Score):
         return None
     given = outcome.parts.get(ANSWER)

@@ -15,7 +15,8 @@ from typing import Any
 from common.errors import UsageError
 from envs.tasks.choice import ChoiceData, answer_text
 from envs.tasks.files import field, read_records, texts
-from envs.tasks.reading import Made, Reader, checked
+from envs.tasks.reading import Made, Reader
+from envs.tasks.schema import checked
 from envs.types import Row
 
 NAME = "twinvoice"

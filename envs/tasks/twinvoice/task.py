@@ -7,7 +7,8 @@ from typing import Any
 
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import LETTER_TAG, LETTERS, SEAT, ChoiceEnv, Item, samples, told_answer
-from envs.tasks.reading import Reader, checked, swapping
+from envs.tasks.reading import Reader, swapping
+from envs.tasks.schema import data_of
 from envs.tasks.twinvoice.author import both_denominators, parse_choice, parse_comment
 from envs.tasks.twinvoice.rows import NAME, SOURCES, Voice, make, read_rows
 from envs.types import Episode, Limits, Row, Score, Seat
@@ -45,7 +46,7 @@ def spec() -> TaskSpec:
 
 def read_item(row: Row) -> Item:
     """The question of a row. Raises DataError."""
-    d = checked(Voice, row.data, row.prompt_id)
+    d = data_of(Voice, row)
     named = f"You are {d.person}, a character of a novel." if d.dimension == "3" else "You are one particular person."
     written = "\n".join(f"- {text}" for text in d.history)
     known = f"What you said before, oldest first:\n{written}" if written else ""

@@ -32,13 +32,13 @@ from envs.tasks.humanual.judges import (
     SOUL,
     STRICT,
     AspectVerdict,
-    Critique,
     KeyPointVerdict,
     SoulVerdict,
 )
 from envs.tasks.humanual.rows import Thread, make
 from envs.tasks.humanual.scorers import length_factor, lexical_f1, read_reply, without_quotes
 from envs.tasks.humanual.task import EXAMPLES, PARTS
+from envs.tasks.verdicts import Advice
 from envs.types import FailureReason, Feedback, Outcome, Row, Score, Unscored
 from tests.envs.client.server import Server, serving
 from tests.envs.table import SeededEngine, byte_renderer
@@ -65,7 +65,7 @@ class FixedJudge:
             AUTHOR.id: lambda: KeyPointVerdict.model_validate(
                 {"key_points": [{"point": "…", "match": self.match}, {"point": "…", "match": 0.0}], "penalty": 0.25}
             ),
-            CRITIC.id: lambda: Critique(feedback="Say: close the council on Mondays instead, and be shorter."),
+            CRITIC.id: lambda: Advice(feedback="Say: close the council on Mondays instead, and be shorter."),
         }
         return Verdict(replies[spec]())
 
