@@ -93,6 +93,16 @@ def unfold(record: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def decoded(value: Any) -> Any:
+    """A list or object, also when it is written as JSON text: OdysSim does so where files must share one schema."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return loads(value.encode())
+        except ValueError:
+            return value
+    return value
+
+
 def field(record: Mapping[str, Any], *names: str, where: str = "row") -> Any:
     """The first of `names` that the record has. Raises DataError."""
     for name in names:

@@ -14,7 +14,7 @@ from common.errors import DataError
 from common.seeds import derive_rng
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, index_of, samples, told_answer
-from envs.tasks.files import field
+from envs.tasks.files import decoded, field
 from envs.tasks.reading import Made, Reader, cluster_of, swapping
 from envs.tasks.schema import RowData, checked, data_of
 from envs.tasks.single import without_thought
@@ -134,10 +134,8 @@ def make(record: Mapping[str, Any], where: str) -> Made:
     chosen, rejected = (str(field(record, name, where=where)).strip() for name in ("chosen", "rejected"))
     if chosen == rejected:
         raise DataError("chosen and rejected are the same text", where=where, fix="leave the record out")
-    earlier = (record.get("icl_pairs") or record.get("Pair-wise Comparative Feedback") or [])[
-        : _shown(record, "n_icl")
-    ]
-    wrote = (record.get("ugc") or record.get("User-Generated Content") or [])[: _shown(record, "n_ugc")]
+    earlier = _listed(record, "icl_pairs", "Pair-wise Comparative Feedback")[: _shown(record, "n_icl")]
+    wrote = _listed(record, "ugc", "User-Generated Content")[: _shown(record, "n_ugc")]
     post = str(post).strip()
     swapped = derive_rng(0, "alignx-side", post, *sorted((chosen, rejected))).random() < 0.5
     about = record.get("demographic") or record.get("Demographic Information") or record.get("profile") or ""
@@ -152,6 +150,10 @@ def make(record: Mapping[str, Any], where: str) -> Made:
         "answer": chosen,
     }
     yield cluster_of(post), checked(Preference, values, where)
+
+
+def _listed(record: Mapping[str, Any], *names: str) -> list[Mapping[str, Any]]:
+    return next((list(decoded(record[name])) for name in names if record.get(name)), [])
 
 
 def _shown(record: Mapping[str, Any], name: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, answer_text, samples, told_answer, unlabelled
-from envs.tasks.files import field
+from envs.tasks.files import decoded, field, texts
 from envs.tasks.lifechoices.soul import permissive_choice
 from envs.tasks.reading import Made, Reader, swapping
 from envs.tasks.schema import checked, data_of
@@ -66,8 +66,8 @@ def read_item(row: Row) -> Item:
 
 def _make(record: Mapping[str, Any], where: str) -> Made:
     character = str(field(record, "character_name", where=where))
-    asked = field(record, QUESTION, where=where)
-    choices = unlabelled([str(option) for option in field(asked, "Options", where=where)])
+    asked = decoded(field(record, QUESTION, where=where))
+    choices = unlabelled(texts(field(asked, "Options", where=where)))
     yield (
         str(record.get("book") or character),
         checked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,13 @@ def test_an_imposter_has_another_persona_and_the_same_question(name: str) -> Non
 def test_thoughts_are_cut_by_their_own_pair_of_tags() -> None:
     assert without_thought("<think>a</think>b<seed:think>c</seed:think> d ") == "b d"
     assert without_thought("<think>a</seed:think> b") == "<think>a</seed:think> b"
+
+
+def test_parts_of_a_record_may_be_json_text(tmp_path: Path) -> None:
+    record = {"data_source": "lifechoices", "extra_info": dict(RECORDS["lifechoices"][0]["extra_info"])}
+    record["extra_info"]["Multiple Choice Question"] = json.dumps(record["extra_info"]["Multiple Choice Question"])
+    (row,) = with_data(registry.get("lifechoices"), as_jsonl(tmp_path / "a.jsonl", [record])).rows("test", None, 0)
+    pair = {"data_source": "alignx", "extra_info": dict(RECORDS["alignx_demo"][0]["extra_info"])}
+    pair["extra_info"]["icl_pairs"] = json.dumps(pair["extra_info"]["icl_pairs"])
+    (other,) = with_data(registry.get("alignx_demo"), as_jsonl(tmp_path / "b.jsonl", [pair])).rows("test", None, 0)
+    assert (row, other) == (examples("lifechoices")[1][0], examples("alignx_demo")[1][0])
