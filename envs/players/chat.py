@@ -1,18 +1,21 @@
 """A seat played by a chat API: text only, so it can be a partner or an evaluated policy, never learn.
 
-The seat's view is sent as it is (the seat speaks as assistant). A call that fails, is refused or, for a partner,
-comes back empty is a failure of the player: an error text is never used as dialogue.
+The seat's view is sent as it is (the seat speaks as assistant), neighbouring messages of one role as one. A call that
+fails, is refused or, for a partner, comes back empty is a failure of the player: an error text is never used as
+dialogue.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from envs.client.client import Answered, Client, Question
 from envs.players.base import Ask, PlayerFailed, Said
 from envs.players.engine import without_reasoning
-from envs.types import FailureReason, Limits, Seat, SeatTrace
+from envs.types import FailureReason, Limits, Message, Seat, SeatTrace
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class ChatSession:
     async def act(self, ask: Ask) -> Said:
         player = self._player
         most = min(player.max_tokens or self._limits.max_tokens, self._limits.max_tokens)
-        question = Question(player.role, ask.view, most, ask.seed, player.temperature)
+        question = Question(player.role, joined(ask.view), most, ask.seed, player.temperature)
         answer = await player.client.ask(question)
         reason = FailureReason.PARTNER_FAILED if player.role == "partner" else FailureReason.ENGINE_FAILED
         if not isinstance(answer, Answered):
@@ -51,3 +54,11 @@ class ChatSession:
 
     def trace(self) -> SeatTrace:
         return SeatTrace(self._seat, learnable=False)
+
+
+def joined(view: Sequence[Message]) -> tuple[Message, ...]:
+    """`view` with neighbours of one role as one message: many chat templates refuse roles that do not alternate."""
+    return tuple(
+        Message(role, "\n\n".join(message.content for message in run))
+        for role, run in groupby(view, key=lambda message: message.role)
+    )

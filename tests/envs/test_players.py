@@ -9,11 +9,12 @@ from typing import Any
 from envs.engine import Sampling
 from envs.play import play
 from envs.players.base import Player
+from envs.players.chat import joined
 from envs.players.engine import EnginePlayer
 from envs.players.human import HumanPlayer
 from envs.players.replay import ReplayPlayer
 from envs.players.scripted import ScriptedPlayer
-from envs.types import Episode, FailureReason, Unscored
+from envs.types import Episode, FailureReason, Message, Unscored
 from tests.envs.table import Dialogue, SeededEngine, byte_renderer, row
 
 RENDERER = byte_renderer()
@@ -55,3 +56,8 @@ def test_a_person_sees_only_the_seats_view_and_may_leave() -> None:
     assert isinstance(outcome, Unscored) and outcome.reason == FailureReason.PARTNER_FAILED
     assert [s.text for s in episode.says if s.seat == "b"] == ["hello", "again"]
     assert "[user] a: one" in shown and not any("Number" in line for line in shown)
+
+
+def test_an_endpoint_gets_alternating_roles() -> None:
+    view = [Message("system", "s"), Message("user", "a"), Message("user", "b"), Message("assistant", "c")]
+    assert joined(view) == (Message("system", "s"), Message("user", "a\n\nb"), Message("assistant", "c"))
