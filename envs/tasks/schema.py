@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import DataError
+from common.files import hash_json
 from envs.tasks.files import read_records, unfold
 from envs.types import Row
 
@@ -45,6 +46,11 @@ def data_of(schema: type[D], row: Row) -> D:
 def row_of(task: str, ident: str, cluster: str, data: RowData) -> Row:
     """A row that holds `data` as JSON values."""
     return Row(task, ident, cluster, data.model_dump(mode="json"))
+
+
+def distinct(ident: str, data: RowData) -> str:
+    """`ident` with a hash of the row's content: published indices repeat, e.g. once per side of a scenario."""
+    return f"{ident}-{hash_json(data.model_dump(mode='json'))[:8]}"
 
 
 def rows_of_file(path: Path, from_record: FromRecord) -> Iterator[Row]:

@@ -1,7 +1,8 @@
 """Reading a verdict: a letter, or one rating per letter. Pure.
 
 strict: one answer block, holding exactly one letter (`[[A]]` too), or every letter exactly once with a whole number
-from 1 to 10. soul: RewardBench 2 reads `[[A]]` anywhere, RM-R1 only in the last 80 characters of the reply.
+from 1 to 10. soul: RewardBench 2 reads `[[A]]` anywhere (not OdysSim's guesses at bare letters), RM-R1 only in the
+last 80 characters of the reply.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from common.files import hash_json
 from envs.tasks.files import texts
-from envs.tasks.schema import FromRecord, RowData, checked, row_of, text_of
+from envs.tasks.schema import FromRecord, RowData, checked, distinct, row_of, text_of
 from envs.types import Row
 
 Kind = Literal["math", "doc"]
@@ -79,7 +79,7 @@ def reader(kind: Kind) -> FromRecord:
             "rating": record.get("rating"),
         }
         data = checked(Session, values, where)
-        ident = text_of(record, "index", "id", default=str(number))
+        ident = distinct(text_of(record, "index", "id", default=str(number)), data)
         return row_of(NAMES[kind], ident, hash_json([kind, data.task])[:16], data)
 
     return from_record

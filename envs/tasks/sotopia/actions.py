@@ -2,7 +2,7 @@
 
 strict: a turn is one JSON object, or plain words, which are speech; a broken object or an empty turn is a format
 error.
-soul (OdysSim): what is no valid object is speech, whatever it looks like; an empty turn is "none".
+soul (OdysSim): the longest JSON object anywhere counts; without one all is speech; an empty turn is "none".
 """
 
 from __future__ import annotations
@@ -49,11 +49,25 @@ def read_action(text: str, *, lenient: bool = False) -> Action | FormatError:
     if not body:
         return Action("none") if lenient else FormatError("an empty turn")
     found = _object(body)
+    if found is None and lenient:
+        found = _longest_object(body)
     if found is None:
         if lenient or not body.startswith("{"):
             return Action("speak", body[:MAX_CHARS])
         return FormatError("a JSON object that is broken or no action")
     return found
+
+
+def _longest_object(body: str) -> Action | None:
+    """The action of the longest JSON object anywhere in a text."""
+    decoder, found = json.JSONDecoder(), [""]
+    for start in (i for i, letter in enumerate(body) if letter == "{"):
+        try:
+            _, end = decoder.raw_decode(body, start)
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        found.append(body[start:end])
+    return _object(max(found, key=len))
 
 
 def _object(body: str) -> Action | None:

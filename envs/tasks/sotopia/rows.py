@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from common.files import hash_json
 from envs.tasks.files import field
-from envs.tasks.schema import FromRecord, RowData, checked, row_of, text_of
+from envs.tasks.schema import FromRecord, RowData, checked, distinct, row_of, text_of
 from envs.types import Row, Seat
 
 ACTOR: Seat = "actor"
@@ -65,7 +65,8 @@ def reader(task: str) -> FromRecord:
             },
             where,
         )
-        return row_of(task, text_of(record, "index", "id", default=str(number)), hash_json(scenario)[:16], data)
+        ident = distinct(text_of(record, "index", "id", default=str(number)), data)
+        return row_of(task, ident, hash_json(scenario)[:16], data)
 
     return from_record
 

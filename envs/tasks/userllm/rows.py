@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,12 +11,14 @@ from pydantic import Field, model_validator
 from common.errors import DataError
 from common.files import hash_json
 from envs.tasks.files import field, texts
-from envs.tasks.schema import RowData, checked, row_of, text_of
+from envs.tasks.schema import RowData, checked, distinct, row_of, text_of
 from envs.types import Row
 
 NAME = "userllm"
 Source = Literal["prism", "commonsense_qa", "natural_questions"]
-TRUE, FALSE = ("1", "1.0", "true", "yes"), ("", "0", "0.0", "false", "no", "none")
+TRUE, FALSE = ("1", "1.0", "true", "yes", "y"), ("", "0", "0.0", "false", "no", "n", "none")
+LEAD = re.compile(r"\A.*assistant language model to\b[\s:—-]*", re.IGNORECASE | re.DOTALL)
+"""Published intents begin with an instruction to a model; only what follows is the person's intent."""
 
 
 class Moment(RowData):
@@ -49,7 +52,7 @@ def from_record(record: Mapping[str, Any], number: int, *, where: str) -> Row:
         Moment,
         {
             "source": "prism" if "prism" in named.lower() else named,
-            "intent": text_of(record, "intent", "intent_summary", "opening_prompt").strip(),
+            "intent": LEAD.sub("", text_of(record, "intent", "intent_summary", "opening_prompt")).strip(),
             "history": text_of(record, "conversation_history").strip(),
             "last": _flag(record.get("is_last_turn"), where),
             "choices": texts(record["choices"]) if record.get("choices") is not None else (),
@@ -60,7 +63,8 @@ def from_record(record: Mapping[str, Any], number: int, *, where: str) -> Row:
     )
     case = text_of(record, "id", "case_id", "index", default=str(number))
     turn = text_of(record, "turn")
-    return row_of(NAME, f"{case}/{turn}" if turn else case, hash_json(data.intent)[:16], data)
+    ident = distinct(f"{case}/{turn}" if turn else case, data)
+    return row_of(NAME, ident, hash_json(data.intent)[:16], data)
 
 
 def _flag(value: Any, where: str) -> bool:

@@ -81,6 +81,7 @@ def test_an_empty_turn_and_a_broken_object_earn_nothing_under_strict() -> None:
         assert outcome.value == 0 and outcome.format_error
     assert read_action("") == FormatError("an empty turn")
     assert read_action("", lenient=True) == Action("none")
+    assert read_action(f"Sure. {TALK[0]} {LEAVE}", lenient=True) == Action("speak", "Let us talk, part 0.")
     assert read_action('{"score": 10}', lenient=True) == Action("speak", '{"score": 10}')
 
 

@@ -47,6 +47,13 @@ def test_published_rows_load_unchanged(number: int, tmp_path: Path) -> None:
     assert rows_from_parquet(SPEC, RECORDS[number], tmp_path) == [rows_of_records(RECORDS, from_record)[number]]
 
 
+def test_an_instruction_in_front_of_the_intent_is_not_part_of_it() -> None:
+    intent = "You are a user chatting with an assistant language model to: find a quiet beach"
+    record = {"extra_info": {**RECORDS[0]["extra_info"], "intent": intent, "is_last_turn": "y"}}
+    (row,) = rows_of_records([record], from_record)
+    assert row.data["intent"] == "find a quiet beach" and row.data["last"] is True
+
+
 def test_overlap_is_lower_is_better_and_every_other_measure_higher() -> None:
     assert {name for name, metric in DIRECTIONS.items() if not metric.higher_is_better} == {OVERLAP}
     intent = str(FIRST.data["intent"])
