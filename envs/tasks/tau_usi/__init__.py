@@ -6,6 +6,7 @@ retail.py       the shop's tools
 airline.py      the airline's tools
 generator.py    requests made by rule
 rows.py         row schema, tau-bench's own files
+humans.py       what real customers did
 prompts.py      what customer, agent and judge are told
 survey.py       the questions at the end
 env.py          the pure environment

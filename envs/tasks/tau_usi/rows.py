@@ -18,6 +18,7 @@ from common.errors import DataError, UsageError
 from common.files import hash_json
 from envs.tasks.files import loads, read_records
 from envs.tasks.schema import RowData, checked, row_of, text_of
+from envs.tasks.tau_usi import humans
 from envs.tasks.tau_usi.survey import valid
 from envs.types import Row
 
@@ -65,7 +66,8 @@ class Case(RowData):
     outputs: tuple[str, ...]
     """What a right agent tells."""
     tables: dict[str, dict[str, Any]] | None = None
-    human: Human | None = None
+    humans: tuple[Human, ...] = ()
+    """Real customers with the same request, in order of annotator."""
 
 
 def case_row(record: Mapping[str, Any], ident: str, where: str) -> Row:
@@ -82,7 +84,7 @@ def case_row(record: Mapping[str, Any], ident: str, where: str) -> Row:
         "actions": actions,
         "outputs": [str(o) for o in record.get("outputs") or ()],
         "tables": record.get("tables"),
-        "human": record.get("human"),
+        "humans": record.get("humans") or (),
     }
     data = checked(Case, values, where)
     return row_of(NAME, ident, f"{data.domain}/{data.user_id or hash_json(data.instruction)[:12]}", data)
@@ -96,12 +98,15 @@ def read_rows(path: Path) -> Iterator[Row]:
             ident = text_of(record, "instance_id", "id", default=f"{text_of(record, 'env_name')}_{number}")
             yield case_row(record, ident, where)
         return
+    people = humans.read(path)
     for domain in _domains(path):
         source = next((p for n in ("tasks_test.py", "tasks.py") if (p := path / domain / n).is_file()), None)
         if source is None:
             raise UsageError("no tasks here", where=str(path / domain), fix="tasks_test.py of tau-bench belongs here")
         for number, record in enumerate(tasks_in(source.read_text(), str(source))):
-            yield case_row({**record, "domain": domain}, f"{domain}_{number}", f"{source}, task {number}")
+            ident = f"{domain}_{number}"
+            told = {**record, "domain": domain, "humans": people.get(ident)}
+            yield case_row(told, ident, f"{source}, task {number}")
 
 
 def read_worlds(path: Path) -> dict[str, dict[str, Any]]:

@@ -63,24 +63,26 @@ def rows(split: str, limit: int | None, seed: int) -> list[Row]:
 
 
 def population(episodes: Sequence[Episode]) -> Mapping[str, float]:
-    """pass^k over requests tried k times or more; with human rows, D1 to D4, calibration, survey and USI."""
+    """pass^k over requests tried k times or more; against people, D1 to D4, calibration, survey and USI
+    (means over annotators)."""
     tries: dict[str, list[bool]] = defaultdict(list)
-    real, simulated = [], []
+    batches: dict[int, list[tuple[Talked, Talked]]] = defaultdict(list)
     for episode in episodes:
         outcome = episode.outcomes.get(CUSTOMER)
         if not isinstance(outcome, Score) or "success" not in outcome.parts:
             continue
         tries[episode.row.id].append(outcome.parts["success"] == 1.0)
-        case = data_of(Case, episode.row)
-        if case.human is not None:
-            real.append(Talked(case.human.features, case.human.success, case.human.survey, case.human.difficulty))
-            simulated.append(_talked(outcome.parts))
+        for batch, human in enumerate(data_of(Case, episode.row).humans):
+            real = Talked(human.features, human.success, human.survey, human.difficulty)
+            batches[batch].append((real, _talked(outcome.parts)))
     most = min((len(found) for found in tries.values()), default=0)
     passed = {
         f"pass^{k}": fmean(pass_hat_k(len(found), sum(found), k) for found in tries.values())
         for k in range(1, most + 1)
     }
-    return {**passed, **usi(real, simulated)}
+    scores = [usi([r for r, _ in pairs], [s for _, s in pairs]) for pairs in batches.values()]
+    names = dict.fromkeys(name for score in scores for name in score)
+    return {**passed, **{name: fmean(score[name] for score in scores if name in score) for name in names}}
 
 
 def _talked(parts: Mapping[str, float]) -> Talked:

@@ -163,7 +163,7 @@ def test_usi_is_full_for_the_same_people_and_drops_for_others() -> None:
 
 def test_reliability_and_usi_over_an_evaluation() -> None:
     human = {"features": measure(["hi there, small thing", "yes do it"]), "success": True, "survey": {"reuse": 5}}
-    row = Row("tau_usi", "r", "c", {**ROWS[0].data, "human": human})
+    row = Row("tau_usi", "r", "c", {**ROWS[0].data, "humans": [human]})
     tries = [serve(row, TALK), serve(row, TALK, ["Which?", "No."])]
     assert SPEC.aggregate is not None
     found = SPEC.aggregate(tries)
@@ -204,6 +204,28 @@ def test_tau_benchs_own_files_are_read_and_played_without_running_them(tmp_path:
         list(with_data(SPEC, tmp_path / "retail").rows("test", None, 0))
     with pytest.raises(DataError, match="not a file of tasks"):
         tasks_in("Task(user_id=open('x'))", "here")
+
+
+def test_annotations_beside_tau_bench_reach_the_rows(tmp_path: Path) -> None:
+    said = [("assistant", "Hi"), ("user", "hello, my lamp please"), ("user", "<|survey|> x"), ("user", "/stop")]
+    talk = [{"role": role, "content": text} for role, text in said]
+    answers = {
+        "reuse": {"answer": "Absolutely yes"},
+        "task_success": {"answer": "No - Due to a policy"},
+        "human_like": {},
+    }
+    entry = {"conversation": talk, "survey": answers, "reward": 1.0, "keep": True}
+    people = {"retail_0": entry, "retail_0_ann2": {**entry, "keep": False}, "retail_0_ann3": {**entry, "reward": 0}}
+    folder = tau_bench(tmp_path)
+    (folder / "tau_bench_tasks_unified.json").write_text(json.dumps(people))
+    (folder / "tau_usi_difficulty.json").write_text(json.dumps({"difficulty": {"retail_0": 0.25}}))
+    (row,) = with_data(SPEC, folder).rows("test", None, 0)
+    first, third = data_of(Case, row).humans
+    assert first.survey == {"task_success": 2, "reuse": 5} and first.difficulty == 0.25
+    assert first.success and not third.success and first.features["opening words"] == 4
+    (folder / "tau_bench_tasks_unified.json").write_text('{"other_1": {}}')
+    with pytest.raises(DataError, match="other_1"):
+        list(with_data(SPEC, folder).rows("test", None, 0))
 
 
 def test_a_state_compares_by_value() -> None:
