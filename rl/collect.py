@@ -11,7 +11,7 @@ on the order in which episodes end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, TypeVar
@@ -138,11 +138,12 @@ class Collector:
         recorded = {r.key: r.episode for r in self.ledger.episodes(step=step)}
         drawn = sorted(self._prompts.draw(step), key=lambda d: (d[0], d[1].prompt_id))
         jobs = [
-            self._attempt(self._tasks[task], row, EpisodeKey("rollout", step, row.prompt_id, sample), recorded)
+            (f"{row.prompt_id}#{sample}", self._attempt(self._tasks[task], row, key, recorded))
             for (task, _), drawn_here in groupby(drawn, key=lambda d: (d[0], d[1].prompt_id))
             for rows in [[row for _, row in drawn_here]]
             # A prompt drawn twice in one step (at the end of an epoch) makes one larger group.
             for sample, row in enumerate(rows * self.config.samples_of(self._tasks[task].config))
+            for key in [EpisodeKey("rollout", step, row.prompt_id, sample)]
         ]
         played = await _all_or_stop(jobs, stop, self.config.timeout_s, where=f"step {step}: rollouts")
         episodes = tuple(
@@ -324,10 +325,10 @@ def _components(sample: TrainSample) -> list[tuple[str, float, tuple[float, ...]
 
 
 async def _all_or_stop(
-    jobs: Sequence[Awaitable[T]], stop: Callable[[], bool], timeout_s: float, *, where: str
+    jobs: Sequence[tuple[str, Coroutine[Any, Any, T]]], stop: Callable[[], bool], timeout_s: float, *, where: str
 ) -> list[T]:
-    """Results in order. The first error, a stop request or the deadline cancels what is still running."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
+    """Results of named jobs, in order. The first error, a stop request or the deadline cancels what still runs."""
+    tasks = [asyncio.create_task(job, name=name) for name, job in jobs]
     deadline = asyncio.get_running_loop().time() + timeout_s
     try:
         pending = set(tasks)
@@ -338,8 +339,9 @@ async def _all_or_stop(
             if pending and stop():
                 raise StopRequested
             if pending and asyncio.get_running_loop().time() > deadline:
+                late = ", ".join(sorted(task.get_name() for task in pending)[:3])
                 raise GateError(
-                    f"{len(pending)} of {len(tasks)} attempts did not end within {timeout_s} s",
+                    f"{len(pending)} of {len(tasks)} attempts did not end within {timeout_s:g} s: {late}…",
                     where=where,
                     fix="look at the engine and the judge, raise timeout_s, or lower the limits of the task",
                 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
-from common.errors import ExitCode, GateError, Interrupted
+from common.errors import ExitCode, GateError, Interrupted, OsimError
 from common.run_folder import RunFolder
 from envs.types import Episode, Finding, Row
 from tests.rl import runs
@@ -120,6 +122,58 @@ def test_too_many_failed_episodes_stop_the_run_and_are_not_recorded(model, ranks
     with pytest.raises(GateError, match="have no score"):
         train(tmp_path / "run", ranks, config)
     assert runs.ledger(tmp_path / "run")["episodes"] == []
+
+
+def test_a_hung_judge_ends_the_step_at_its_deadline_and_is_named(model, ranks, tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(64)  # connections are taken, nothing is ever answered
+        judge = {
+            "model": "mute",
+            "base_url": f"http://127.0.0.1:{silent.getsockname()[1]}/v1",
+            "attempt_timeout_s": 0.5,
+            "deadline_s": 1.0,
+            "max_retries": 0,
+        }
+        tasks = [{"task": "tests.rl.judged:spec"}]
+        config = runs.config(model, {}, tasks=tasks, client={"judge": judge})
+        started = time.monotonic()
+        with pytest.raises(GateError, match=r"6 of 6 episodes have no score \(6 judge_failed.*letters\.judge"):
+            train(tmp_path / "run", ranks, config)
+    assert time.monotonic() - started < 60
+    assert runs.ledger(tmp_path / "run")["consumed"] == []
+
+
+def test_a_step_that_does_not_end_names_what_is_late(model, ranks, tmp_path: Path, monkeypatch) -> None:
+    from rl.rollout.embedded import EmbeddedEngine
+
+    async def never(self, *arguments, **named):
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(EmbeddedEngine, "generate", never)
+    with pytest.raises(GateError, match="6 of 6 attempts did not end within 1 s: letters/"):
+        train(tmp_path / "run", ranks, runs.config(model, {"name": "grpo"}, timeout_s=1.0))
+
+
+def test_a_full_disk_stops_the_run_and_freed_it_goes_on_training_nothing_twice(model, ranks, tmp_path: Path) -> None:
+    from envs.ledger import Ledger
+
+    config = runs.config(model, {"name": "grpo"}, checkpoint={"every_steps": 1})
+    whole = train(tmp_path / "whole", ranks, config)
+    opened = Ledger.__init__
+
+    def small(self, folder: Path) -> None:
+        opened(self, folder)
+        self._writing.execute("PRAGMA max_page_count=24")  # SQLite's own "disk is full" from there on
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "__init__", small)
+        with pytest.raises(OsimError, match="full"):
+            train(tmp_path / "full", ranks, config)
+    train(tmp_path / "full", ranks, config)
+    assert runs.metrics(tmp_path / "full") == runs.metrics(whole.path)
+    assert runs.weights(tmp_path / "full") == runs.weights(whole.path)
+    assert once_each(runs.ledger(tmp_path / "full"))
 
 
 def test_a_stop_file_saves_and_the_same_command_finishes_the_run(model, ranks, tmp_path: Path) -> None:
