@@ -16,9 +16,9 @@ from typing import Literal
 
 from envs.registry import Profile
 from envs.tasks.fantom import author
+from envs.tasks.single import TAG
 
 Kind = Literal["choice", "list", "binary", "fact"]
-ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 SEPARATORS = re.compile(r"\s*(?:,|;|\n|&|\band\b)\s*")
 POLARITY = {"yes": 1, "true": 1, "no": 0, "false": 0}
 ARTICLES = re.compile(r"\b(?:a|an|the)\b")
@@ -46,7 +46,7 @@ def mark(question: Question, reply: str, profile: Profile) -> Mark:
     """Score one reply."""
     if profile == "author":
         return Mark(_author(question, reply))
-    answers = ANSWER.findall(reply.rpartition("</think>")[2])
+    answers = TAG.findall(reply.rpartition("</think>")[2])
     if not answers or (profile == "strict" and len(answers) > 1):
         return Mark(None)
     return Mark(RULES[question.kind](question, answers[0].strip(), profile))

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from common.errors import DataError
-from envs.env import Done, Feedback
+from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
 from envs.tasks.fantom.author import LETTERS
 from envs.tasks.fantom.scorers import Kind, Question, mark
 from envs.tasks.files import field, read_records, texts
+from envs.tasks.single import SEAT, Asked, SingleTurn, chat
 from envs.types import Episode, Limits, Message, Outcome, Row, Score, Seat
 
 NAME = "fantom"
-SEAT = "reader"
 FORMS: Mapping[Kind, str] = {
-    "choice": "Give the letter of one option as <answer>a</answer>.",
+    "choice": "Give the letter of one option as <answer>…</answer>.",
     "list": "Give the names, separated by commas, as <answer>Name, Name</answer>.",
     "binary": "Answer <answer>yes</answer> or <answer>no</answer>.",
     "fact": "Give a short answer as <answer>…</answer>.",
@@ -126,46 +126,37 @@ KINDS: Mapping[str, Kind] = {
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The row's question and the reply."""
+class Asking:
+    """The row's question and how it is put."""
 
     prompt: str
     question: Question
-    reply: str | None = None
 
 
-class FantomEnv:
+@dataclass(frozen=True)
+class FantomEnv(SingleTurn[Asking]):
     """One seat reads a conversation and answers one question."""
 
-    seats: tuple[Seat, ...] = (SEAT,)
+    profile: Profile = "strict"
 
-    def __init__(self, profile: Profile = "strict") -> None:
-        self.profile = profile
-
-    def start(self, row: Row, rng: Random) -> Asked:
+    def start(self, row: Row, rng: Random) -> Asked[Asking]:
         question = read_question(row)
         listed = [f"({LETTERS[i]}) {text}" for i, text in enumerate(question.options) if text != f"({LETTERS[i]})"]
         parts = [row.data["context"], row.data["question"], "\n".join(listed), FORMS[question.kind]]
-        return Asked("\n\n".join(str(part) for part in parts if part), question)
+        return Asked(Asking("\n\n".join(str(part) for part in parts if part), question))
 
-    def turn(self, state: Asked) -> Sequence[Seat] | Done:
-        return Done() if state.reply is not None else self.seats
+    def messages(self, question: Asking) -> Sequence[Message]:
+        return chat("", question.prompt)
 
-    def view(self, state: Asked, seat: Seat) -> Sequence[Message]:
-        prompt = Message("user", state.prompt)
-        return [prompt] if state.reply is None else [prompt, Message("assistant", state.reply)]
-
-    def hear(self, state: Asked, seat: Seat, text: str) -> Asked:
-        return replace(state, reply=text)
-
-    def score(self, state: Asked) -> Mapping[Seat, Outcome]:
-        value = mark(state.question, state.reply or "", self.profile).value
+    def score(self, state: Asked[Asking]) -> Mapping[Seat, Outcome]:
+        value = mark(state.question.question, state.reply or "", self.profile).value
         return {SEAT: Score(0.0, format_error=True) if value is None else Score(value)}
 
-    def feedback(self, state: Asked, seat: Seat) -> Feedback | None:
-        value = mark(state.question, state.reply or "", self.profile).value
+    def feedback(self, state: Asked[Asking], seat: Seat) -> Feedback | None:
+        question = state.question.question
+        value = mark(question, state.reply or "", self.profile).value
         if value is None:
-            return Feedback(f"Your last reply had no single readable answer. {FORMS[state.question.kind]}", False)
+            return Feedback(f"Your last reply had no single readable answer. {FORMS[question.kind]}", False)
         if value == 1.0:
             return None
         return Feedback("Your last answer was not right. Go through who was present when each thing was said.", True)

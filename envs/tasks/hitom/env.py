@@ -8,69 +8,48 @@ The benchmark's authors publish no scorer. A reply is always heard; a bad one is
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from envs.env import Done, Feedback
+from envs.env import Feedback
 from envs.tasks.hitom.feedback import format_feedback, privileged_context, wrong_answer_feedback
 from envs.tasks.hitom.rows import LETTERS, Item, prompt_text, read_item
+from envs.tasks.single import SEAT, TAG, Asked, SingleTurn, chat
 from envs.types import Message, Outcome, Row, Score, Seat
 
-SEAT = "reader"
 Profile = Literal["strict", "soul"]
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class HitomState:
-    """The question, and the reply once there is one."""
-
-    item: Item
-    reply: str | None = None
-
-
-class HitomEnv:
+class HitomEnv(SingleTurn[Item]):
     """Rules of the task under one scorer profile."""
 
-    seats: tuple[Seat, ...] = (SEAT,)
+    profile: Profile = "strict"
 
-    def __init__(self, profile: Profile = "strict") -> None:
-        self.profile = profile
-
-    def start(self, row: Row, rng: Random) -> HitomState:
+    def start(self, row: Row, rng: Random) -> Asked[Item]:
         """The question of a row. Raises DataError on a malformed one."""
-        return HitomState(read_item(row))
+        return Asked(read_item(row))
 
-    def turn(self, state: HitomState) -> Sequence[Seat] | Done:
-        """The reader speaks once."""
-        return Done() if state.reply is not None else self.seats
+    def messages(self, question: Item) -> Sequence[Message]:
+        """The prompt."""
+        return chat("", prompt_text(question))
 
-    def view(self, state: HitomState, seat: Seat) -> Sequence[Message]:
-        """The prompt, then the reply."""
-        prompt = Message("user", prompt_text(state.item))
-        return [prompt] if state.reply is None else [prompt, Message("assistant", state.reply)]
-
-    def hear(self, state: HitomState, seat: Seat, text: str) -> HitomState:
-        """Take the reply as it is; `score` judges its form."""
-        return replace(state, reply=text)
-
-    def score(self, state: HitomState) -> Mapping[Seat, Outcome]:
+    def score(self, state: Asked[Item]) -> Mapping[Seat, Outcome]:
         """1 for the right choice, else 0."""
-        chosen = read_choice(state.item, state.reply or "", self.profile)
+        chosen = read_choice(state.question, state.reply or "", self.profile)
         if chosen is None:
             return {SEAT: Score(0.0, format_error=True, explanation="no readable answer")}
-        right = chosen == state.item.answer
-        return {SEAT: Score(float(right), explanation=f"chose {chosen}, answer {state.item.answer}")}
+        right = chosen == state.question.answer
+        return {SEAT: Score(float(right), explanation=f"chose {chosen}, answer {state.question.answer}")}
 
-    def feedback(self, state: HitomState, seat: Seat) -> Feedback | None:
+    def feedback(self, state: Asked[Item], seat: Seat) -> Feedback | None:
         """What went wrong; None after a right answer."""
-        chosen = read_choice(state.item, state.reply or "", self.profile)
+        chosen = read_choice(state.question, state.reply or "", self.profile)
         if chosen is None:
             return format_feedback()
-        return None if chosen == state.item.answer else wrong_answer_feedback(state.item, chosen)
+        return None if chosen == state.question.answer else wrong_answer_feedback(state.question, chosen)
 
     def privileged(self, row: Row, seat: Seat) -> str | None:
         """The events that the asked chain knows of, in order."""
@@ -79,7 +58,7 @@ class HitomEnv:
 
 def read_choice(item: Item, reply: str, profile: Profile) -> str | None:
     """The choice that a reply names, or None when it names none (or, under strict, more than one)."""
-    answers = [a.strip() for a in _ANSWER.findall(reply.rpartition("</think>")[2])]
+    answers = [a.strip() for a in TAG.findall(reply.rpartition("</think>")[2])]
     if not answers or (profile == "strict" and len(answers) > 1):
         return None
     return _named(item, answers[0], letters_only=profile == "soul")

@@ -11,22 +11,21 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from common.errors import DataError
-from envs.env import Done, Feedback
+from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec
 from envs.tasks.files import field, read_records, texts
 from envs.tasks.paratomi.generator import QUESTIONS_PER_STORY, Part, generated_rows
+from envs.tasks.single import SEAT, TAG, Asked, SingleTurn, chat
 from envs.types import Episode, Limits, Message, Outcome, Row, Score, Seat
 
 NAME = "paratomi"
-SEAT = "reader"
 FORM = "Think first if you like, then name the one place as <answer>place</answer>."
 LINE = re.compile(r"\A(\d+) (.*)\Z")
-ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 ROWS_WITHOUT_LIMIT = 1200
 _PARTS: Mapping[str, Part] = {"train": "train", "test": "heldout"}
 WORD = re.compile(r"[\w']+")
@@ -120,7 +119,7 @@ def right(reply: str, answer: str, choices: Sequence[str], profile: Profile) -> 
     """Whether a reply is right; None when it has no readable answer."""
     if profile == "author":
         return answer.lower() in reply.lower()
-    answers = ANSWER.findall(reply.rpartition("</think>")[2])
+    answers = TAG.findall(reply.rpartition("</think>")[2])
     if not answers or (profile == "strict" and len(answers) > 1):
         return None
     given = answers[0]
@@ -131,42 +130,25 @@ def right(reply: str, answer: str, choices: Sequence[str], profile: Profile) -> 
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The row and the reply."""
-
-    row: Row
-    reply: str | None = None
-
-
-class ParatomiEnv:
+class ParatomiEnv(SingleTurn[Row]):
     """One seat reads a story and names a place."""
 
-    seats: tuple[Seat, ...] = (SEAT,)
+    profile: Profile = "strict"
 
-    def __init__(self, profile: Profile = "strict") -> None:
-        self.profile = profile
-
-    def start(self, row: Row, rng: Random) -> Asked:
+    def start(self, row: Row, rng: Random) -> Asked[Row]:
         for name in ("story", "question", "answer", "choices"):
             field(row.data, name, where=row.prompt_id)
         return Asked(row)
 
-    def turn(self, state: Asked) -> Sequence[Seat] | Done:
-        return Done() if state.reply is not None else self.seats
+    def messages(self, question: Row) -> Sequence[Message]:
+        d = question.data
+        return chat("", f"{d['story']}\n\n{d['question']}\n\n{FORM}")
 
-    def view(self, state: Asked, seat: Seat) -> Sequence[Message]:
-        d = state.row.data
-        prompt = Message("user", f"{d['story']}\n\n{d['question']}\n\n{FORM}")
-        return [prompt] if state.reply is None else [prompt, Message("assistant", state.reply)]
-
-    def hear(self, state: Asked, seat: Seat, text: str) -> Asked:
-        return replace(state, reply=text)
-
-    def score(self, state: Asked) -> Mapping[Seat, Outcome]:
+    def score(self, state: Asked[Row]) -> Mapping[Seat, Outcome]:
         verdict = self._right(state)
         return {SEAT: Score(0.0, format_error=True) if verdict is None else Score(float(verdict))}
 
-    def feedback(self, state: Asked, seat: Seat) -> Feedback | None:
+    def feedback(self, state: Asked[Row], seat: Seat) -> Feedback | None:
         verdict = self._right(state)
         if verdict is None:
             return Feedback(f"Your last reply did not name one place of the story. {FORM}", sees_gold=False)
@@ -175,8 +157,8 @@ class ParatomiEnv:
     def privileged(self, row: Row, seat: Seat) -> str | None:
         return None
 
-    def _right(self, state: Asked) -> bool | None:
-        d = state.row.data
+    def _right(self, state: Asked[Row]) -> bool | None:
+        d = state.question.data
         return right(state.reply or "", d["answer"], d["choices"], self.profile)
 
 

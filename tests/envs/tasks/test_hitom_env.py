@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 
 from envs.env import Done, Feedback
 from envs.tasks.hitom.corpus import spoken_answer
-from envs.tasks.hitom.env import SEAT, HitomEnv, HitomState, read_choice
+from envs.tasks.hitom.env import SEAT, HitomEnv, read_choice
 from envs.tasks.hitom.levels import LEVELS
-from envs.tasks.hitom.rows import LETTERS, generated_rows, read_item
+from envs.tasks.hitom.rows import LETTERS, Item, generated_rows, read_item
 from envs.tasks.hitom.task import joint_accuracy
+from envs.tasks.single import Asked
 from envs.types import Episode, Row, Score
 
 ROWS = {name: generated_rows("train", 60, 4, level.difficulty, prompt=level.prompt) for name, level in LEVELS.items()}
 ROW = ROWS["hitom"][0]
 
 
-def _reply(text: str, profile: str = "strict", row: Row = ROW) -> tuple[HitomEnv, HitomState, Score]:
+def _reply(text: str, profile: str = "strict", row: Row = ROW) -> tuple[HitomEnv, Asked[Item], Score]:
     env = HitomEnv("soul" if profile == "soul" else "strict")
     state = env.hear(env.start(row, random.Random(0)), SEAT, text)
     outcome = env.score(state)[SEAT]
