@@ -22,6 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 from common.errors import OsimError, UsageError
 from common.run_folder import RunFolder
+from eval.human_likeness.from_run import LIKENESS_FILE
+from eval.progress import PROGRESS_FILE
 from eval.report.from_run import run_sections
 from eval.report.transcripts import TokenPieces
 from eval.report.write import render_report
@@ -49,9 +51,10 @@ class RunViewer:
         self._page: tuple[str, bytes] | None = None
 
     def version(self) -> str:
-        """Changes whenever results, metrics or ledger do."""
+        """Changes whenever results, progress, metrics or ledger do."""
         run = RunFolder(self.folder)
-        seen = [self.folder / RESULTS_FILE, run.metrics, *sorted(run.ledger.glob("*.sqlite*"))]
+        own = [self.folder / name for name in (RESULTS_FILE, PROGRESS_FILE, LIKENESS_FILE)]
+        seen = [*own, run.metrics, *sorted(run.ledger.glob("*.sqlite*"))]
         states = [(p.name, s.st_mtime_ns, s.st_size) for p in seen if (s := _stat(p)) is not None]
         return hashlib.blake2b(repr(states).encode(), digest_size=12).hexdigest()
 

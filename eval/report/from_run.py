@@ -6,35 +6,32 @@ a run that has just begun gives a short report, not an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer
 
 from common.errors import OsimError, UsageError
-from common.files import read_json
 from common.run_folder import RunFolder
 from envs import registry
 from envs.ledger import LEDGER_FILE, LedgerReader, Recorded
 from eval.aggregate import outcome_of
 from eval.baseline import part_of
 from eval.compare import compare_all
+from eval.report.run_facts import costs, likeness_sections, provenance, run_pieces, under_way
 from eval.report.sections import (
     Comparisons,
     Curves,
     Evaluations,
-    Facts,
+    Prose,
     Section,
     Stat,
     Summary,
-    Table,
     TranscriptRun,
     Transcripts,
     curves_from_metrics,
 )
-from eval.report.transcripts import EpisodeRecord, TokenPieces, token_pieces
+from eval.report.transcripts import EpisodeRecord, TokenPieces
 from eval.report.write import ReportStats, write_report
 from eval.results import RESULTS_FILE, Results
 from eval.store import ATTEMPT_STRIDE, PHASE, plan_key
@@ -52,7 +49,8 @@ def report_runs(
 ) -> ReportStats:
     """Write one report over one or several run folders; the first is what the others are compared with."""
     name = title or " · ".join(f.name for f in folders)
-    return write_report(out, name, run_sections(folders, pieces=pieces), subtitle=_subtitle(folders), live=live)
+    subtitle = ", ".join(f.name for f in folders) if title else ""
+    return write_report(out, name, run_sections(folders, pieces=pieces), subtitle=subtitle, live=live)
 
 
 def run_sections(folders: Sequence[Path], *, pieces: TokenPieces | None = None) -> list[Section]:
@@ -62,19 +60,41 @@ def run_sections(folders: Sequence[Path], *, pieces: TokenPieces | None = None) 
             raise UsageError(
                 "not a run folder", where=str(folder), fix="give the folder that osim wrote config.yaml to"
             )
-    results = [Results.load(f) for f in folders if (f / RESULTS_FILE).is_file()]
+    evaluated = [f for f in folders if (f / RESULTS_FILE).is_file()]
+    results = distinct([Results.load(f) for f in evaluated], evaluated)
     sections: list[Section] = [_overview(results)] if results else []
-    sections.append(_provenance(folders))
+    sections += [section for f in folders for section in under_way(f)]
+    sections.append(provenance(folders, results))
+    sections += costs(folders)
     for folder in folders:
         sections += _curves(folder, label=len(folders) > 1)
     if results:
         sections.append(Evaluations("Results", results))
     if len(results) > 1:
-        sections.append(Comparisons("Paired comparison", compare_all(results)))
-    runs = [run for folder in folders for run in transcript_runs(folder, pieces=pieces)]
+        sections += _comparison(results)
+    names = {f: r.name for f, r in zip(evaluated, results, strict=True)}
+    sections += [section for f in folders for section in likeness_sections(f, names.get(f, f.name))]
+    runs = [run for f in folders for run in transcript_runs(f, name=names.get(f), pieces=pieces or run_pieces(f))]
     if runs:
         sections.append(Transcripts("Transcripts", runs))
     return sections
+
+
+def distinct(results: Sequence[Results], folders: Sequence[Path]) -> list[Results]:
+    """Results of one name are told apart by their folders."""
+    names = [r.name for r in results]
+    return [
+        r.model_copy(update={"name": f"{r.name} ({folder.name})"}) if names.count(r.name) > 1 else r
+        for r, folder in zip(results, folders, strict=True)
+    ]
+
+
+def _comparison(results: Sequence[Results]) -> list[Section]:
+    """Paired comparisons, or why there are none: a report over unlike runs is still a report."""
+    try:
+        return [Comparisons("Paired comparison", compare_all(results))]
+    except UsageError as e:
+        return [Prose("Paired comparison", f"These runs cannot be compared: {e.what}.", tab="Comparison")]
 
 
 def _curves(folder: Path, *, label: bool) -> list[Curves]:
@@ -95,12 +115,14 @@ def _rank(metric: str) -> int:
     return next((i for i, word in enumerate(LEADING_METRICS) if word in metric), len(LEADING_METRICS))
 
 
-def transcript_runs(folder: Path, *, pieces: TokenPieces | None = None) -> list[TranscriptRun]:
-    """The recorded episodes of a run folder, one group per phase of its ledger."""
+def transcript_runs(
+    folder: Path, *, name: str | None = None, pieces: TokenPieces | None = None
+) -> list[TranscriptRun]:
+    """The recorded episodes of a run folder, one group per phase of its ledger. `name` is its results' label."""
     ledger = RunFolder(folder).ledger
     if not (ledger / LEDGER_FILE).is_file():
         return []
-    labels = _labels(folder)
+    labels = _labels(folder, name)
     with LedgerReader(ledger) as reader:
         recorded = reader.keys()
         phases = list(dict.fromkeys(key.phase for key in recorded))
@@ -108,12 +130,12 @@ def transcript_runs(folder: Path, *, pieces: TokenPieces | None = None) -> list[
     return [TranscriptRun(labels.get(phase, f"{folder.name}: {phase}"), records, pieces) for phase, records in found]
 
 
-def _labels(folder: Path) -> dict[str, str]:
+def _labels(folder: Path, name: str | None) -> dict[str, str]:
     """Evaluation phases are named as their results are, so that flips find their transcripts."""
     if not (folder / RESULTS_FILE).is_file():
         return {}
     results = Results.load(folder / RESULTS_FILE)
-    return {f"{PHASE}/{group}": results.name for group in results.groups}
+    return {f"{PHASE}/{group}": name or results.name for group in results.groups}
 
 
 def _records(recorded: Sequence[Recorded]) -> list[EpisodeRecord]:
@@ -121,10 +143,18 @@ def _records(recorded: Sequence[Recorded]) -> list[EpisodeRecord]:
     for one in recorded:
         key = plan_key(one.key) or f"{one.key.phase}-{one.key.step}-{one.key.prompt_id}-{one.key.sample}"
         newest[key] = one
-    chosen = list(newest.items())
+    chosen = sorted(newest.items(), key=lambda item: _reading_order(item[1]))
     if len(chosen) > MAX_ROLLOUTS and not recorded[0].key.phase.startswith(f"{PHASE}/"):
         chosen = [chosen[i * len(chosen) // MAX_ROLLOUTS] for i in range(MAX_ROLLOUTS)]
     return [_record(key, one) for key, one in chosen]
+
+
+def _reading_order(recorded: Recorded) -> tuple[object, ...]:
+    """By step, task and row, where numbers in a row's id count as numbers (one type per place: all compare)."""
+    row = recorded.episode.row
+    parts = re.split(r"(\d{1,15})", row.id)
+    natural = tuple((int(p) if p.isdigit() else 0, p) for p in parts)
+    return (recorded.key.step, row.task, natural, recorded.key.sample)
 
 
 def _record(key: str, recorded: Recorded) -> EpisodeRecord:
@@ -150,19 +180,16 @@ def _spec(task: str) -> registry.TaskSpec | None:
         return None
 
 
-def pieces_of(tokenizer_folder: Path) -> TokenPieces | None:
-    """Token texts by a Hugging Face tokenizer folder; None when it has no tokenizer.json."""
-    path = tokenizer_folder / "tokenizer.json"
-    if not path.is_file():
-        return None
-    tokenizer = Tokenizer.from_file(str(path))
-    decode: Callable[[list[int]], str] = lambda ids: tokenizer.decode(ids, skip_special_tokens=False)  # noqa: E731
-    return token_pieces(decode)
-
-
 def _overview(results: Sequence[Results]) -> Summary:
     stats = []
     for r in results:
+        if r.index is not None and len(r.tasks) > 1:
+            i = r.index
+            label = "SOUL-Index" if i.complete else "SOUL-Index, partial"
+            detail = (
+                f"95 % interval {i.estimate.low:.3f} to {i.estimate.high:.3f}; mean over rows {i.micro.value:.3f}"
+            )
+            stats.append(Stat(f"{r.name}: {label}", f"{i.estimate.value:.3f}", detail, "good"))
         for t in r.tasks[:4]:
             e = t.estimate
             value = f"{e.value:.3f}" if e else "no score"
@@ -173,40 +200,3 @@ def _overview(results: Sequence[Results]) -> Summary:
                 Stat(f"{r.name}: {t.task} {t.metric}", value, detail, "plain" if t.coverage >= 0.98 else "bad")
             )
     return Summary("At a glance", stats)
-
-
-def _provenance(folders: Sequence[Path]) -> Facts | Table:
-    """Where numbers come from: facts of one run, or a table of several."""
-    found = {f.name: _manifest_facts(f) for f in folders}
-    if len(folders) == 1:
-        return Facts("Provenance", next(iter(found.values())))
-    columns = ("commit", "started", "command")
-    rows = [(name, *(facts.get(column, "") for column in columns)) for name, facts in found.items()]
-    return Table("Provenance", ("run", *columns), rows, note=_common_packages(list(found.values())))
-
-
-def _common_packages(facts: Sequence[dict[str, str]]) -> str:
-    return "; ".join(dict.fromkeys(f["packages"] for f in facts if f.get("packages")))
-
-
-def _manifest_facts(folder: Path) -> dict[str, str]:
-    facts = {"folder": folder.name}
-    manifest = RunFolder(folder).manifest
-    if manifest.is_file():
-        found: dict[str, Any] = read_json(manifest)
-        git = found.get("git") or {}
-        commit = str(git.get("commit", "unknown"))[:12]
-        facts |= {
-            "command": " ".join(
-                Path(word).name if "/" in word else word for word in map(str, found.get("command", []))
-            ),
-            "commit": f"{commit}{' with local changes' if git.get('dirty') else ''}",
-            "started": str(found.get("started", "")),
-            "packages": ", ".join(f"{k} {v}" for k, v in dict(found.get("packages", {})).items()),
-            **{f"input {k}": str(v) for k, v in dict(found.get("inputs", {})).items()},
-        }
-    return facts
-
-
-def _subtitle(folders: Sequence[Path]) -> str:
-    return ", ".join(f.name for f in folders)

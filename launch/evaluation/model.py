@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import UsageError
+from common.errors import OsimError, UsageError
 from common.files import hash_file, hash_json
 from common.run_folder import RunFolder
 from envs.client.client import Client
+from envs.engine import EngineError
 from envs.players.base import Player
 from launch.evaluation.config import EvalRunConfig, endpoint_identity
 
@@ -101,6 +102,10 @@ def export(step: Path, target: Path) -> Path:
     return target
 
 
+class ModelNotServed(OsimError):
+    """The server of the local weights did not come up."""
+
+
 @asynccontextmanager
 async def seat(config: EvalRunConfig, identity: Identity, client: Client, run: RunFolder) -> AsyncIterator[Seated]:
     """The player of the evaluated model, for the length of the body."""
@@ -120,16 +125,28 @@ async def seat(config: EvalRunConfig, identity: Identity, client: Client, run: R
     if config.model.vllm is not None:
         from launch.evaluation.vllm import open_vllm
 
-        async with open_vllm(identity.weights, config.model.vllm, run.logs) as vllm:
+        async with AsyncExitStack() as stack:
+            with _served(identity.weights, run):
+                vllm = await stack.enter_async_context(open_vllm(identity.weights, config.model.vllm, run.logs))
             yield Seated(EnginePlayer(vllm, renderer, sampling), vllm.name)
         return
     from rl.rollout.select import open_rollout
 
-    engine = await open_rollout(identity.weights, config.model.engine, run.path)
+    with _served(identity.weights, run):
+        engine = await open_rollout(identity.weights, config.model.engine, run.path)
     try:
         yield Seated(EnginePlayer(engine, renderer, sampling), engine.name)
     finally:
         await engine.close()
+
+
+@contextmanager
+def _served(weights: Path, run: RunFolder) -> Iterator[None]:
+    """A server that does not start is told in one piece."""
+    try:
+        yield
+    except EngineError as e:
+        raise ModelNotServed(str(e), where=str(weights), fix=f"see the server's log in {run.logs}") from e
 
 
 def weights_hash(model: Path) -> str:

@@ -24,7 +24,8 @@ ENGINES = "Evaluations use the {evaluation} engine, RL rollouts the {rollout} en
 def run_report(config: QuickstartConfig, folders: Folders) -> Summary:
     """Write RUN/report.html: curves, evaluations, comparisons, transcripts."""
     from eval.report import Comparisons, Prose, Section, write_report
-    from eval.report.from_run import pieces_of, run_sections
+    from eval.report.from_run import run_sections
+    from eval.report.run_facts import pieces_of
 
     runs = [folders.midtrain, *map(folders.rl, config.rl)]
     runs += [folders.evaluation(name) for name in (BEFORE, MIDTRAINED, *config.rl)]

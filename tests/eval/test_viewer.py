@@ -14,8 +14,12 @@ from common.errors import UsageError
 from common.run_folder import RunFolder
 from envs.ledger import Ledger
 from eval.config import EvalConfig
-from eval.report.from_run import report_runs, run_sections
-from eval.run import run
+from eval.human_likeness.from_run import LIKENESS_FILE, Likeness
+from eval.progress import ProgressFile
+from eval.report import Evaluations, Transcripts
+from eval.report.from_run import report_runs, run_sections, transcript_runs
+from eval.results import Results
+from eval.run import Progress, run
 from eval.store import LedgerStore
 from eval.viewer import RunViewer, serve
 from tests.eval.samples import contestants
@@ -65,6 +69,63 @@ def test_live_page_changes_while_the_run_goes_on(tmp_path: Path) -> None:
         made.log_metrics(1, "midtrain", {"loss": 2.0})
         assert get(address, "/version")[1] != version
         assert "midtrain" in get(address, "/")[1]
+
+
+def test_a_running_evaluation_shows_how_far_each_task_is(tmp_path: Path) -> None:
+    made = RunFolder.prepare(tmp_path / "run", Made())
+    progress = ProgressFile(made.path)
+    with serve(RunViewer(made.path)) as address:
+        before = get(address, "/version")[1]
+        progress.update(Progress("hitom", 12, 100, 0.58, 0.21, 1, 16, 42.0, 0.03))
+        assert get(address, "/version")[1] != before
+        page = get(address, "/")[1]
+        assert "Under way" in page and "0.580 ± 0.210" in page and "92.3%" in page and "42 s left" in page
+        progress.remove()
+        assert "Under way" not in get(address, "/")[1]
+
+
+def test_two_evaluations_of_one_model_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    a, b = evaluated(tmp_path / "greedy", 0.2, "same"), evaluated(tmp_path / "sampled", 0.9, "same")
+    sections = run_sections([a, b])
+    (evaluations,) = [s for s in sections if isinstance(s, Evaluations)]
+    (transcripts,) = [s for s in sections if isinstance(s, Transcripts)]
+    names = ["same (greedy)", "same (sampled)"]
+    assert [r.name for r in evaluations.results] == names and [r.name for r in transcripts.runs] == names
+
+
+def test_rows_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path / "run", 0.5, "x")
+    (run_,) = transcript_runs(folder)
+    ids = [e.episode.row.id for e in run_.episodes]
+    assert len(ids) == 10 and [i[-2:] for i in ids[:5]] == ["-0", "-1", "-2", "-3", "-4"]
+
+
+def test_what_was_not_evaluated_and_controls_are_told(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path / "run", 0.5, "x")
+    results = Results.load(folder).model_copy(
+        update={"absent": {"coser": "no <file>"}, "control": "imposter", "index": None, "index_refused": "low"}
+    )
+    results.save(folder / "results.json")
+    report_runs([folder], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    assert "1 tasks of the suite were not evaluated" in html and "no &lt;file&gt;" in html
+    assert "personas were swapped" in html and "no SOUL-Index: low" in html
+
+
+def test_runs_that_cannot_be_compared_still_have_a_report(tmp_path: Path) -> None:
+    a, b = evaluated(tmp_path / "a", 0.5, "a"), evaluated(tmp_path / "b", 0.5, "b")
+    other = Results.load(b)
+    task = other.tasks[0].model_copy(update={"version": 99})
+    other.model_copy(update={"tasks": (task,)}).save(b / "results.json")
+    report_runs([a, b], tmp_path / "report.html")
+    assert "These runs cannot be compared" in (tmp_path / "report.html").read_text()
+
+
+def test_measured_likeness_is_a_part_of_the_report(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path / "run", 0.5, "x")
+    (folder / LIKENESS_FILE).write_text(Likeness(name="x", notes=("Nothing <b>to</b> measure.",)).model_dump_json())
+    report_runs([folder], tmp_path / "report.html")
+    assert "Nothing &lt;b&gt;to&lt;/b&gt; measure." in (tmp_path / "report.html").read_text()
 
 
 def test_only_files_of_the_run_are_served(tmp_path: Path) -> None:

@@ -228,7 +228,8 @@
     const modes = [["view", "Private views"]];
     if (Object.keys(data.views).length > 1) modes.unshift(["says", "Dialogue"]);
     if (Object.keys(data.traces).length) modes.push(["tokens", "Tokens"]);
-    if (data.judge.length) modes.push(["judge", `Judge (${data.judge.length})`]);
+    const verdicts = data.judge.filter((c) => c.role !== "policy" && c.role !== "partner").length;
+    if (data.judge.length) modes.push(["judge", verdicts ? `Judge (${verdicts})` : `Calls (${data.judge.length})`]);
     modes.push(["data", "Row"]);
     const mode = modes.some(([m]) => m === state.mode) ? state.mode : modes[0][0];
     const body = { view: renderViews, says: renderSays, tokens: renderTokens, judge: renderJudge, data: renderData }[mode](data);
@@ -276,10 +277,24 @@
       return el("span", { class: "tok", style: { "--u": surprise.toFixed(3) }, "data-tip": `${JSON.stringify(piece)} · id ${s.ids[i]}\nlog-prob ${lp.toFixed(3)} · probability ${(100 * Math.exp(lp)).toPrecision(3)} %\nturn ${s.turn} · weights ${s.v}` }, inert(piece));
     });
   }
-  const renderJudge = (data) => el("div", {}, data.judge.map((c) => el("div", {},
-    el("p", { class: "meta" }, inert(`${c.role} · ${c.model} · ${c.cached ? "from cache" : c.wall + " s"}${c.usd ? " · $" + c.usd : ""}`)),
-    el("div", { class: "muted" }, "Request"), el("pre", { class: "raw" }, inert(c.request)),
-    el("div", { class: "muted" }, c.error ? "Error" : "Reply"), el("pre", { class: "raw" }, inert(c.error ?? c.reply ?? "")))));
+  // Judges first: their verdict is what one looks for; then the players' own API calls.
+  const ROLE_ORDER = ["judge", "auditor", "critic", "partner", "policy"];
+  const renderJudge = (data) => el("div", {}, [...data.judge].sort((a, b) => ROLE_ORDER.indexOf(a.role) - ROLE_ORDER.indexOf(b.role)).map(renderCall));
+  function renderCall(c) {
+    let request = null;
+    try { request = JSON.parse(c.request); } catch { /* shown as it is */ }
+    const talk = Array.isArray(request?.messages) ? request.messages : null;
+    const rest = request && Object.fromEntries(Object.entries(request).filter(([name]) => name !== "messages"));
+    return el("section", { class: "call" },
+      el("p", { class: "meta" }, el("b", {}, inert(c.role)), inert(` · ${c.model} · ${c.cached ? "from the record" : c.wall + " s"}${c.usd ? " · $" + c.usd : ""}`)),
+      el("div", { class: "label" }, c.error ? "Error" : "Reply"), el("pre", { class: "raw reply" + (c.error ? " bad" : "") }, inert(pretty(c.error ?? c.reply ?? ""))),
+      el("details", { open: c.role === "judge" }, el("summary", { class: "label" }, "Request"),
+        talk ? talk.map((m) => message("given", String(m.role), "", String(m.content ?? ""))) : el("pre", { class: "raw" }, inert(c.request)),
+        talk && Object.keys(rest).length ? el("pre", { class: "raw" }, inert(JSON.stringify(rest, null, 1))) : null));
+  }
+  function pretty(text) {
+    try { const value = JSON.parse(text); return typeof value === "object" ? JSON.stringify(value, null, 2) : text; } catch { return text; }
+  }
   const renderData = (data) => el("div", {}, el("p", { class: "meta" }, inert(`cluster ${data.row.cluster}`)),
     Object.entries(data.data).map(([name, value]) => el("div", {}, el("div", { class: "muted" }, inert(name)), el("pre", { class: "raw" }, inert(typeof value === "string" ? value : JSON.stringify(value, null, 2))))));
 
