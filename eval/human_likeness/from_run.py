@@ -20,6 +20,7 @@ from envs.types import Episode, Score
 from eval.human_likeness.collapse import ModeCollapse, mode_collapse
 from eval.human_likeness.report import HumanLikenessResult, human_likeness
 from eval.human_likeness.text import Utterance
+from eval.reactions import CustomerTurn, Reactions, customer_turns, reactions
 from eval.survey import SurveyResult, survey
 
 LIKENESS_FILE = "likeness.json"
@@ -33,6 +34,8 @@ class Likeness(Config):
     collapse: ModeCollapse | None = None
     surveys: dict[str, SurveyResult] = Field(default_factory=dict)
     """By task."""
+    reactions: Reactions | None = None
+    """Of tau_usi's customers, where an agent erred."""
     notes: tuple[str, ...] = ()
 
 
@@ -41,9 +44,13 @@ def likeness(
     *,
     name: str,
     human: Sequence[Utterance] | None = None,
+    customers: Sequence[CustomerTurn] = (),
     with_classifier: bool = True,
 ) -> Likeness:
-    """human: instead of the rows' own human turns; without it only tasks whose rows hold some are compared."""
+    """customers: people's turns with agents that erred.
+
+    human: instead of the rows' own human turns; without it only tasks whose rows hold some are compared.
+    """
     played = list(episodes)
     compared = played if human is not None else [(spec, e) for spec, e in played if spec.human is not None]
     generated = [u for spec, e in compared for u in said(spec, e)]
@@ -59,7 +66,15 @@ def likeness(
     collapse = mode_collapse([u for spec, e in played for u in said(spec, e)], people)
     if collapse is None:
         notes.append("Mode collapse was not measured: it needs epochs > 1.")
-    return Likeness(name=name, turns=turns, collapse=collapse, surveys=_surveys(played), notes=tuple(notes))
+    spoken = [turn for _, episode in played for turn in customer_turns(episode)]
+    return Likeness(
+        name=name,
+        turns=turns,
+        collapse=collapse,
+        surveys=_surveys(played),
+        reactions=reactions(spoken, customers),
+        notes=tuple(notes),
+    )
 
 
 def said(spec: TaskSpec, episode: Episode) -> list[Utterance]:

@@ -141,6 +141,8 @@ def likeness_sections(folder: Path, name: str) -> list[Section]:
         note = "Distances to people's answers, beside two halves of the people; variance is model over people."
         note += f" {survey.left_out} questions have too few answers." if survey.left_out else ""
         sections.append(Table(f"{name}: answers to {task}", measured, rows, note=note, tab=tab))
+    if found.reactions is not None:
+        sections.append(Prose(f"{name}: reactions to errors", found.reactions.line(), tab=tab))
     if found.notes:
         sections.append(Prose(f"{name}: not measured", "\n\n".join(found.notes), tab=tab))
     return sections

@@ -173,6 +173,8 @@ def likeness(
         )
     for task, survey in found.surveys.items():
         typer.echo(f"{task}: {'; '.join(survey.lines()) or 'no question has enough answers'}")
+    if found.reactions is not None:
+        typer.echo(found.reactions.line())
     for note in found.notes:
         typer.echo(note)
 

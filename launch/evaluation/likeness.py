@@ -12,6 +12,7 @@ from common.run_folder import RunFolder
 from envs.ledger import LedgerReader
 from eval.human_likeness.from_run import LIKENESS_FILE, Likeness, likeness, read_human
 from eval.plan import make_plan
+from eval.reactions import read_people
 from eval.results import Results
 from eval.store import load_episodes
 from launch.evaluation.config import EvalRunConfig
@@ -28,6 +29,7 @@ def likeness_of_run(folder: Path, human: Path | None = None, *, with_classifier:
         episodes = load_episodes(ledger, plan)
     played = [(t.spec, episodes[e.key]) for t in plan.tasks for e in t.episodes if e.key in episodes]
     people = read_human(human) if human is not None else None
-    found = likeness(played, name=recorded.name, human=people, with_classifier=with_classifier)
+    customers = read_people(human) if human is not None else []
+    found = likeness(played, name=recorded.name, human=people, customers=customers, with_classifier=with_classifier)
     write_json(folder / LIKENESS_FILE, found.model_dump(mode="json"))
     return found

@@ -36,6 +36,7 @@ def spec() -> TaskSpec:
         source=Source("https://github.com/Neph0s/CoSER", "624efc5", note="data/test/test_set.json, 200 scenes"),
         private=_private,
         samples=_samples,
+        human=lambda row: [line.message for line in data_of(Scene, row).reference],
     )
 
 

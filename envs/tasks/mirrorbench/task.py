@@ -39,6 +39,7 @@ def spec() -> TaskSpec:
         part=lambda row: str(row.data["dataset"]),
         private=_private,
         samples=_samples,
+        human=lambda row: data_of(Conversation, row).said_by("user"),
     )
 
 
