@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.errors import DataError, UsageError
 from envs import registry
 from envs.check import check
 from envs.registry import TaskSpec, with_data
 from envs.tasks import alignx, behaviorchain, lifechoices, mistakes, social_r1, twinvoice
-from envs.tasks.choice import Item
+from envs.tasks.choice import Item, strict_choice
 from envs.tasks.lifechoices.soul import permissive_choice
 from envs.tasks.single import without_thought
 from envs.tasks.social_r1.task import split_options
@@ -208,3 +211,18 @@ def test_parts_of_a_record_may_be_json_text(tmp_path: Path) -> None:
     pair["extra_info"]["icl_pairs"] = json.dumps(pair["extra_info"]["icl_pairs"])
     (other,) = with_data(registry.get("alignx_demo"), as_jsonl(tmp_path / "b.jsonl", [pair])).rows("test", None, 0)
     assert (row, other) == (examples("lifechoices")[1][0], examples("alignx_demo")[1][0])
+
+
+PIECES = ["<answer>", "</answer>", "A", "B", "C", "D", "z", " or ", ", ", "\n", "<think>", "</think>", "yes", "("]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
+def test_strict_pays_only_for_one_block_that_names_one_option(reply: str) -> None:
+    item = Item("?", ("w", "x", "y", "z"), 1)
+    chosen = strict_choice(item, reply)
+    after = reply.rpartition("</think>")[2]
+    blocks = re.findall(r"<answer>(.*?)</answer>", after, re.DOTALL)
+    if chosen is None:
+        assert len(blocks) != 1 or blocks[0].strip() not in [*"ABCDz"]
+    else:
+        assert len(blocks) == 1 and sum(letter in blocks[0] for letter in "ABCDz") == 1
