@@ -29,7 +29,7 @@ from envs.play import episode_seed, play
 from envs.players.base import Player
 from envs.registry import TaskSpec
 from envs.tokens import prompt_with
-from envs.types import Episode, Limits, Row, Seat, Unscored
+from envs.types import Episode, Limits, Row, Score, Seat, Stop, Unscored
 from rl.algorithms.base import Algorithm, GroupCounts
 from rl.config import RLConfig, TaskConfig
 from rl.gates import check_failures, check_staleness
@@ -303,6 +303,13 @@ def _ids(ids: Sequence[int]) -> np.ndarray:
 
 
 def _failures(episode: Episode) -> list[Unscored]:
+    """What somebody must repair: not a seat that goes without a score because a learnable seat broke the format."""
+    own_fault = any(
+        isinstance(o, Score) and o.format_error and seat in episode.traces and episode.traces[seat].learnable
+        for seat, o in episode.outcomes.items()
+    )
+    if own_fault and episode.stop is Stop.FORMAT_ERROR:
+        return []
     return [o for o in episode.outcomes.values() if isinstance(o, Unscored)]
 
 

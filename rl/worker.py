@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=0)
     parser.add_argument("--world-size", type=int, default=1)
     parser.add_argument("--rendezvous", default="env://")
-    parser.add_argument("--rollout-urls", nargs="+", help="SGLang servers of this attempt, instead of the configured ones")
+    parser.add_argument("--rollout-urls", nargs="+", help="SGLang servers of this attempt, not the configured ones")
     args = parser.parse_args()
     run = RunFolder(args.run_dir)
     config = validate(RLConfig, read_yaml(run.config), where=str(run.config))

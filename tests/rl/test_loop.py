@@ -6,13 +6,14 @@ import asyncio
 import signal
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common.errors import ExitCode, GateError, Interrupted, OsimError
 from common.run_folder import RunFolder
-from envs.types import Episode, Finding, Row
+from envs.types import Episode, FailureReason, Finding, Row, Score, SeatTrace, Stop, Unscored
 from tests.rl import runs
 
 ALGORITHMS = {
@@ -164,7 +165,9 @@ def test_a_full_disk_stops_the_run_and_freed_it_goes_on_training_nothing_twice(m
 
     def small(self, folder: Path) -> None:
         opened(self, folder)
-        self._writing.execute("PRAGMA max_page_count=24")  # SQLite's own "disk is full" from there on
+        (pages,) = self._writing.execute("PRAGMA page_count").fetchone()
+        # SQLite's own "disk is full", two pages from here.
+        self._writing.execute(f"PRAGMA max_page_count={pages + 2}")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, "__init__", small)
@@ -204,6 +207,19 @@ def test_the_actor_starts_from_a_megatron_checkpoint_too(model, ranks, tmp_path:
     config = runs.config(model, {"name": "grpo"}, init_checkpoint=str(run.checkpoints / "step-00000001"))
     found = {name: t.numpy().tobytes() for name, t in build_actor(config, ranks).stream_weights()}
     assert found == runs.weights(run.path)
+
+
+def test_a_policy_that_breaks_the_format_in_self_play_is_no_failure_of_the_run() -> None:
+    from rl.collect import _failures
+
+    partner = Unscored(FailureReason.PARTNER_FAILED, "seat 'a' broke the format")
+    traces = {"a": SeatTrace("a", True), "b": SeatTrace("b", True)}
+    outcomes = {"a": Score(0.0, format_error=True), "b": partner}
+    broken = Episode(Row("t", "1", "1", {}), 0, (), {}, traces, outcomes, stop=Stop.FORMAT_ERROR)
+    assert _failures(broken) == []
+    by_another = replace(broken, traces={**traces, "a": SeatTrace("a", False)})
+    assert _failures(by_another) == [partner], "a partner that does not learn has failed"
+    assert _failures(replace(broken, stop=Stop.FAILED)) == [partner]
 
 
 def test_screening_drops_the_seats_that_a_chosen_detector_found() -> None:
