@@ -83,6 +83,8 @@ class Estimate:
     """A real first prompt of each task, to try the real model with."""
     questions: tuple[Question, ...]
     """One per judge spec."""
+    longest_prompt: int = 0
+    """Tokens of the longest prompt of the evaluated model in the rehearsal."""
 
     def load(self, role: str) -> Load:
         total = Load()
@@ -125,7 +127,7 @@ class _Rehearsal:
                 self.prompts.append(ask.view)
             text = lines[self.spoken[seat] % len(lines)]
             self.spoken[seat] += 1
-            prompt = estimate_tokens(sum(len(m.content) for m in ask.view))
+            prompt = _tokens(ask.view)
             self.loads[role].add(prompt, min(most, estimate_tokens(len(text))), most)
             return text
 
@@ -145,6 +147,7 @@ async def estimate(plan: EvalPlan, done: Collection[str] = ()) -> Estimate:
     tasks: list[TaskEstimate] = []
     prompts: list[tuple[Message, ...]] = []
     questions: dict[str, Question] = {}
+    longest = 0
     for task in plan.tasks:
         left = [e for e in task.episodes if e.key not in done]
         heard = [await _rehearse(task, e.row, e.setting_seed, plan) for e in _spread(left, SAMPLE)]
@@ -156,11 +159,16 @@ async def estimate(plan: EvalPlan, done: Collection[str] = ()) -> Estimate:
                 loads[role].prompt_tokens += load.prompt_tokens * share
                 loads[role].likely_completion_tokens += load.likely_completion_tokens * share
                 loads[role].most_completion_tokens += load.most_completion_tokens * share
+            longest = max([longest, *map(_tokens, rehearsal.prompts)])
             questions |= {q.spec.id: q for q in rehearsal.questions}
         prompts += [rehearsal.prompts[0] for rehearsal, _ in heard[:1] if rehearsal.prompts]
         stored = sum(size for _, size in heard) / len(heard) if heard else 0.0
         tasks.append(TaskEstimate(task.spec.name, len(left), dict(loads), stored * len(left)))
-    return Estimate(tuple(tasks), tuple(prompts), tuple(questions.values()))
+    return Estimate(tuple(tasks), tuple(prompts), tuple(questions.values()), longest)
+
+
+def _tokens(view: Sequence[Message]) -> int:
+    return estimate_tokens(sum(len(m.content) for m in view))
 
 
 def _spread(episodes: Sequence[Any], count: int) -> list[Any]:

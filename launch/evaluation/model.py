@@ -42,6 +42,8 @@ class Seated:
 
     player: Player
     engine: str
+    max_context: int | None = None
+    """Tokens of prompt and answer that it takes; None: unknown."""
 
 
 def identify(config: EvalRunConfig, run: Path) -> Identity:
@@ -128,14 +130,14 @@ async def seat(config: EvalRunConfig, identity: Identity, client: Client, run: R
         async with AsyncExitStack() as stack:
             with _served(identity.weights, run):
                 vllm = await stack.enter_async_context(open_vllm(identity.weights, config.model.vllm, run.logs))
-            yield Seated(EnginePlayer(vllm, renderer, sampling), vllm.name)
+            yield Seated(EnginePlayer(vllm, renderer, sampling), vllm.name, config.model.vllm.max_context)
         return
     from rl.rollout.select import open_rollout
 
     with _served(identity.weights, run):
         engine = await open_rollout(identity.weights, config.model.engine, run.path)
     try:
-        yield Seated(EnginePlayer(engine, renderer, sampling), engine.name)
+        yield Seated(EnginePlayer(engine, renderer, sampling), engine.name, config.model.engine.max_context)
     finally:
         await engine.close()
 

@@ -43,7 +43,15 @@ class Checked:
     seconds: float | None
 
 
-async def preflight(plan: EvalPlan, estimate: Estimate, player: Player, client: Client, disk: Path) -> Checked:
+async def preflight(
+    plan: EvalPlan,
+    estimate: Estimate,
+    player: Player,
+    client: Client,
+    disk: Path,
+    *,
+    max_context: int | None = None,
+) -> Checked:
     """Ask everybody once and add up. Raises UsageError when somebody does not answer, GateError beyond the budget."""
     _refuse_beyond_budget(estimate, client)
     spent: list[JudgeCall] = []
@@ -59,8 +67,9 @@ async def preflight(plan: EvalPlan, estimate: Estimate, player: Player, client: 
     ]:
         (problems if problem else lines).append(problem or line)
     if problems:
-        listing = "".join(f"\n  - {p}" for p in problems)
+        listing = "".join(f"\n  - {p}" for p in [*problems, *_room(plan, estimate, max_context)])
         raise UsageError(f"not everybody answers{listing}", where="dry run", fix="correct the endpoints named above")
+    lines += _room(plan, estimate, max_context)
     most = _cost(estimate, client, most=True)
     seconds = _seconds(plan, estimate, rate)
     lines += _table(estimate)
@@ -132,6 +141,18 @@ async def _probe_partner(estimate: Estimate, client: Client, spent: list[JudgeCa
         return [("✓ partner: answers", "")]
     detail = "it said nothing" if isinstance(answer, Answered) else f"{answer.kind}: {answer.detail}"
     return [("", f"partner: {detail}")]
+
+
+def _room(plan: EvalPlan, estimate: Estimate, max_context: int | None) -> list[str]:
+    """A warning when prompts and answers do not fit the engine."""
+    needed = estimate.longest_prompt + plan.config.decoding.max_tokens
+    if max_context is None or needed <= max_context:
+        return []
+    answer = plan.config.decoding.max_tokens
+    return [
+        f"! a prompt of about {estimate.longest_prompt:,} tokens and an answer of {answer} do not fit a context of "
+        f"{max_context:,}: such episodes will have no score (raise model.engine.max_context)"
+    ]
 
 
 def _cost(estimate: Estimate, client: Client, *, most: bool) -> float:

@@ -153,7 +153,9 @@ async def _check(
     """The dry run, on what is still to be played."""
     seats = {e.key: task.spec.seats for task in plan.tasks for e in task.episodes}
     scored = {k for k, e in store.load(plan).items() if isinstance(outcome_of(e, seats[k]), Score)}
-    checked = await preflight(plan, await estimate(plan, scored), seated.player, client, run.path)
+    checked = await preflight(
+        plan, await estimate(plan, scored), seated.player, client, run.path, max_context=seated.max_context
+    )
     for call in checked.spent:
         ledger.put_call(call)
     if scored:
