@@ -1,6 +1,6 @@
 """Packing many lognormal lengths at 24,576 tokens: seconds, memory, fill, segments per bin.
 
-    python -m tests.bench.data.packing [--documents 2e6]      # the corpus has 21.4e6
+    python -m tests.bench.data.bench_packing [--documents 2e6]      # the corpus has 21.4e6
 
 Acceptance at 21.4e6: at most 8 s and 1 GiB, at least 99.95 % full, at most a few hundred documents per bin.
 """
