@@ -20,7 +20,7 @@ from aiohttp import web
 
 FAULTS = ("429", "500", "hang", "malformed", "truncated", "wrong_schema", "prose", "no_choices")
 CONTENT_FAULTS = ("wrong_schema", "prose")
-HANG_S = 30.0
+HANG_S = 600.0
 
 Chooser = Callable[[str, int], str | None]
 
