@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from envs.types import Episode, FailureReason, Score, Seat, Unscored
+from envs.types import Episode, FailureReason, Score, Seat, Stop, Unscored
 from eval.baseline import AnswerFrequency, answer_key, fit, part_of
 from eval.plan import EvalPlan, PlannedEpisode, PlannedTask
 from eval.results import Item, PartResult, Results, TaskResult
@@ -16,8 +16,16 @@ NOT_RUN = "not_run"
 
 
 def outcome_of(episode: Episode, seats: Sequence[Seat]) -> Score | Unscored:
-    """One outcome for an episode: the policy seats' mean; unscored as soon as one of them is."""
+    """One outcome for an episode: the policy seats' mean; unscored as soon as one of them is.
+
+    A policy seat that broke the format leaves the others without a partner. That is the policy's own fault, so the
+    episode is worth 0 and is never left out.
+    """
     outcomes = [episode.outcomes.get(seat) for seat in seats]
+    if episode.stop is Stop.FORMAT_ERROR:
+        for outcome in outcomes:
+            if isinstance(outcome, Score) and outcome.format_error:
+                return outcome
     for outcome in outcomes:
         if isinstance(outcome, Unscored):
             return outcome

@@ -20,7 +20,8 @@ from envs.engine import EngineError
 from envs.ledger import Ledger, LedgerNotStarted, LedgerReader
 from envs.players.base import Ask
 from envs.players.scripted import ScriptedPlayer
-from eval.aggregate import aggregate
+from envs.types import Episode, FailureReason, Row, Score, Stop, Unscored
+from eval.aggregate import aggregate, outcome_of
 from eval.config import ConcurrencyConfig, EvalConfig
 from eval.limiter import Limiter
 from eval.plan import make_plan
@@ -177,6 +178,18 @@ def test_malformed_answers_are_the_policys_own_fault() -> None:
     player = ScriptedPlayer(lambda ask: "no idea")
     task = evaluate(CONFIG, Contestants("m", player), MemoryStore()).task("hitom")
     assert (task.scored, task.format_errors) == (20, 20) and task.estimate is not None and task.estimate.value == 0
+
+
+def test_a_policy_seat_that_breaks_the_format_scores_0_for_an_episode_of_several_policy_seats() -> None:
+    fault = Unscored(FailureReason.PARTNER_FAILED, "seat 'a' broke the format")
+    own = Score(0.0, format_error=True)
+    broken = Episode(
+        *(Row("talk", "0", "0", {}), 0, (), {}, {}),
+        outcomes={"a": own, "b": fault, "partner": fault},
+        stop=Stop.FORMAT_ERROR,
+    )
+    assert outcome_of(broken, ["a", "b"]) == own == outcome_of(broken, ["b", "a"])
+    assert outcome_of(broken, ["b"]) == fault, "a partner that broke the format says nothing about the policy"
 
 
 def test_given_rows_are_asked_instead_of_the_tasks_own() -> None:
