@@ -21,6 +21,7 @@ from common.errors import DataError
 from common.files import read_jsonl
 from envs.tasks.tau_usi.env import AGENT, CUSTOMER
 from envs.tasks.tau_usi.features import DIMENSIONS, measure
+from envs.tasks.tau_usi.prompts import calls_in
 from envs.tasks.tau_usi.rows import NAME
 from envs.tasks.tau_usi.usi import similarity
 from envs.types import Episode
@@ -32,7 +33,8 @@ ADMITTED = re.compile(
     r"that (?:was|is) (?:incorrect|not correct))\b",
     re.IGNORECASE,
 )
-TOOL_FAILED = re.compile(r"^\W*Error\b", re.MULTILINE)
+TOOL_FAILED = re.compile(r"^(?:\w+: )?Error: ", re.MULTILINE)
+"""A tool's error in the results that the agent is shown: with the tool's name in front, or of a malformed call."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,16 @@ def customer_turns(episode: Episode) -> list[CustomerTurn]:
 
 
 def _failed_replies(episode: Episode) -> set[int]:
-    """Which of the agent's replies were answered by a tool's error, in its own view."""
-    failed, reply = set(), -1
-    for message in episode.views.get(AGENT, ()):
+    """Which of the agent's replies were answered by a tool's error, in its own view after its first prompt.
+
+    The prompt holds the agent's greeting, which is no reply. Only a reply with calls is answered by tools: a customer
+    may write "Error" too.
+    """
+    failed, reply, called = set(), -1, False
+    for message in episode.views.get(AGENT, ())[episode.opening.get(AGENT, 0) :]:
         if message.role == "assistant":
-            reply += 1
-        elif reply >= 0 and TOOL_FAILED.search(message.content):
+            reply, called = reply + 1, bool(calls_in(message.content))
+        elif called and TOOL_FAILED.search(message.content):
             failed.add(reply)
     return failed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -9,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from common.errors import DataError
+from envs import registry
 from envs.golden import RULES
+from envs.play import play
+from envs.players.scripted import ScriptedPlayer
 from envs.tasks.tau_usi.env import AGENT, CUSTOMER
 from envs.tasks.tau_usi.features import measure
-from envs.types import Episode, Message, Row, Say, Score
+from envs.tasks.tau_usi.prompts import STOP
+from envs.types import Score
 from eval.reactions import FEATURES, CustomerTurn, customer_turns, reactions, read_people
 
 CALM, CROSS = "fine, go on", "that is wrong and unacceptable"
@@ -36,24 +41,28 @@ def test_without_an_error_there_is_nothing_to_react_to() -> None:
 
 
 def test_errors_are_seen_in_what_the_agent_admits_and_in_its_tools() -> None:
-    says = [(CUSTOMER, "hi"), (AGENT, "<call>"), (AGENT, "Shipped."), (CUSTOMER, "no"), (AGENT, "My mistake.")]
-    says += [(CUSTOMER, "ok"), (AGENT, "Done."), (CUSTOMER, "bye")]
-    view = [
-        ("user", "hi"),
-        ("assistant", "<call>"),
-        ("user", "Error: user not found"),
-        ("assistant", "Shipped."),
+    spec = registry.get("tau_usi")
+    row = next(iter(spec.rows("test", 1, 0)))
+    unknown = '<call>{"name": "think_again", "arguments": {}}</call>'
+    fine = '<call>{"name": "think", "arguments": {"thought": "so"}}</call>'
+    agent = [
+        unknown,
+        "Shipped.",
+        fine,
+        "My mistake.",
+        "<call>{}</call>",
+        "Done.",
+        "Really done.",
+        "Well.",
+        "Goodbye.",
     ]
-    view += [("user", "no"), ("assistant", "My mistake."), ("user", "ok"), ("assistant", "Done."), ("user", "bye")]
-    episode = Episode(
-        row=Row("tau_usi", "0", "c", {}),
-        seed=0,
-        says=tuple(Say(seat, text) for seat, text in says),
-        views={AGENT: tuple(Message(role, text) for role, text in view)},  # type: ignore[arg-type]
-        traces={},
-        outcomes={CUSTOMER: Score(1.0)},
-    )
-    assert [t.after_error for t in customer_turns(episode)] == [False, True, True, False]
+    customer = ["hi", "no", "ok", "thanks", "Error: that is what I see", "bye", STOP, "{}"]
+    players = {AGENT: ScriptedPlayer(tuple(agent)), CUSTOMER: ScriptedPlayer(tuple(customer))}
+    episode = asyncio.run(play(spec.env("author"), row, players, seed=0, limits=spec.limits))
+    assert isinstance(episode.outcomes[CUSTOMER], Score)
+    found = {turn.text: turn.after_error for turn in customer_turns(episode)}
+    # After a tool that is not there, an admission and a malformed call.
+    assert [text for text, after_error in found.items() if after_error] == ["no", "ok", "thanks"]
 
 
 def test_peoples_turns_are_read_and_wrong_ones_refused(tmp_path: Path) -> None:
