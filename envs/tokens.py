@@ -6,6 +6,7 @@ later turn appends the end token (if the model did not sample it), the template'
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,11 +15,35 @@ from envs.engine import Generation
 from envs.types import Message, Seat, SeatTrace, Segment
 
 
+class Prompts:
+    """First prompts by their messages: the samples of a group share theirs, which is tokenized once.
+
+    Holds the `most` that were used last.
+    """
+
+    def __init__(self, renderer: Renderer, most: int = 256) -> None:
+        self.renderer, self._most = renderer, most
+        self._known: OrderedDict[tuple[Message, ...], tuple[int, ...]] = OrderedDict()
+
+    def ids(self, view: Sequence[Message]) -> tuple[int, ...]:
+        """Everything an engine needs for the first turn."""
+        key = tuple(view)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = tuple(self.renderer.prompt_ids(view))
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(key)
+        return found
+
+
 class TokenContext:
     """Builds the SeatTrace of one seat in one episode."""
 
-    def __init__(self, renderer: Renderer, seat: Seat, *, learnable: bool) -> None:
-        self._renderer, self._seat, self._learnable = renderer, seat, learnable
+    def __init__(self, prompts: Prompts, seat: Seat, *, learnable: bool) -> None:
+        self._prompts, self._renderer = prompts, prompts.renderer
+        self._seat, self._learnable = seat, learnable
         self._ids: list[int] = []
         self._segments: list[Segment] = []
         self._plain_prompt: tuple[int, ...] | None = None
@@ -35,7 +60,7 @@ class TokenContext:
         """The ids that hearing `new` and being asked to speak would append."""
         r = self._renderer
         if not self._segments:
-            return tuple(r.prompt_ids(new))
+            return self._prompts.ids(new)
         ended = self._ids[-1] == r.end_id
         ids = [*(() if ended else (r.end_id,)), *r.closing_ids]
         for message in new:
@@ -63,7 +88,7 @@ class TokenContext:
 
     def played_with_feedback(self, plain_view: Sequence[Message]) -> None:
         """Remember the first prompt as it would be without feedback."""
-        self._plain_prompt = tuple(self._renderer.prompt_ids(plain_view))
+        self._plain_prompt = self._prompts.ids(plain_view)
 
     def restore(self, segments: Sequence[Segment]) -> None:
         """Append segments of an earlier episode as they were (fork and replay)."""

@@ -92,7 +92,7 @@ HACKS: Mapping[str, tuple[str, ...]] = {
         for start in ("Well.", "So.", "Indeed.", "Right.")
     ),
 }  # fmt: skip
-"""Four phrasings of ten families. Flattery, declared goals and padding are for the judge: no detector looks for them."""
+"""Four phrasings of ten families. No detector looks for flattery, declared goals or padding: the judge must."""
 
 
 @dataclass(frozen=True)

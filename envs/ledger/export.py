@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from common.files import atomic_directory
 from envs.ledger.read import LedgerReader
 from envs.ledger.schema import Recorded
-from envs.types import Score, Unscored
+from envs.types import JudgeCall, Score, Unscored
 
 ROW_GROUP = 1000
 
@@ -60,8 +60,12 @@ CALLS = pa.schema(
         ("error", pa.string()),
         ("cost_usd", pa.float64()),
         ("wall_s", pa.float64()),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("cached", pa.bool_()),
     ]
 )
+"""Calls that belong to no episode have no key."""
 CONSUMED = pa.schema(
     [
         ("consumed_by_step", pa.int64()),
@@ -80,7 +84,7 @@ def export_parquet(reader: LedgerReader, folder: Path) -> Path:
     with atomic_directory(folder) as out:
         _write(out / "episodes.parquet", EPISODES, (_episode(r) for r in reader.episodes()))
         _write(out / "seats.parquet", SEATS, (s for r in reader.episodes() for s in _seats(r)))
-        _write(out / "calls.parquet", CALLS, (c for r in reader.episodes() for c in _calls(r)))
+        _write(out / "calls.parquet", CALLS, _calls(reader))
         _write(out / "consumed.parquet", CONSUMED, _consumed(reader))
     return folder
 
@@ -131,18 +135,26 @@ def _seats(recorded: Recorded) -> Iterator[dict[str, Any]]:
         }
 
 
-def _calls(recorded: Recorded) -> Iterator[dict[str, Any]]:
-    for call in recorded.episode.judge_calls:
-        yield {
-            **_key(recorded),
-            "role": call.role,
-            "model": call.model,
-            "request": orjson.dumps(call.request).decode(),
-            "reply": call.reply,
-            "error": call.error,
-            "cost_usd": call.cost_usd,
-            "wall_s": call.wall_s,
-        }
+def _calls(reader: LedgerReader) -> Iterator[dict[str, Any]]:
+    for recorded in reader.episodes():
+        yield from (_call(call, _key(recorded)) for call in recorded.episode.judge_calls)
+    yield from (_call(call, {}) for call in reader.loose_calls())
+
+
+def _call(call: JudgeCall, key: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **key,
+        "role": call.role,
+        "model": call.model,
+        "request": orjson.dumps(call.request).decode(),
+        "reply": call.reply,
+        "error": call.error,
+        "cost_usd": call.cost_usd,
+        "wall_s": call.wall_s,
+        "prompt_tokens": call.prompt_tokens,
+        "completion_tokens": call.completion_tokens,
+        "cached": call.cached,
+    }
 
 
 def _consumed(reader: LedgerReader) -> Iterator[dict[str, Any]]:

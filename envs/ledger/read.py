@@ -28,6 +28,7 @@ from envs.ledger.schema import (
 )
 from envs.types import JudgeCall
 
+CALL_COLUMNS = "role, model, request, reply, error, cost_usd, wall_s, prompt_tokens, completion_tokens, cached"
 KEY_COLUMNS = "e.phase, e.step, e.prompt_id, e.sample"
 
 
@@ -111,6 +112,12 @@ class LedgerReader:
         )
         return [Cost(*row) for row in rows]
 
+    def loose_calls(self) -> list[JudgeCall]:
+        """Calls that belong to no episode: probes, auditors, turns that were given up."""
+        return [
+            self._call(c) for c in self._query(f"SELECT {CALL_COLUMNS} FROM calls WHERE episode IS NULL ORDER BY id")
+        ]
+
     def outcome_counts(self, *, phase: str | None = None, step: int | None = None) -> dict[str, int]:
         """How many seats were "scored", of these "format_error", and unscored by reason."""
         where, values = _filter(phase=phase, step=step)
@@ -155,8 +162,7 @@ class LedgerReader:
             if outcome is not None:
                 outcomes[seat] = decode_outcome(orjson.loads(outcome))
         calls = self._query(
-            "SELECT role, model, request, reply, error, cost_usd, wall_s, prompt_tokens, completion_tokens, cached "
-            "FROM calls WHERE episode=? ORDER BY id",
+            f"SELECT {CALL_COLUMNS} FROM calls WHERE episode=? ORDER BY id",
             (ident,),
         )
         return decode_episode(

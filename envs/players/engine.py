@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from data_tools.renderer import Renderer
 from envs.engine import Engine, EngineError, Generation, Sampling
 from envs.players.base import Ask, ContextFull, Said
-from envs.tokens import TokenContext
+from envs.tokens import Prompts, TokenContext
 from envs.types import Limits, Seat, SeatTrace
 
 RETRY_PAUSE_S = 0.05
@@ -28,6 +29,11 @@ class EnginePlayer:
     sampling: Sampling
     token_exact: bool = True
 
+    @cached_property
+    def prompts(self) -> Prompts:
+        """First prompts that its sessions share."""
+        return Prompts(self.renderer)
+
     def join(self, seat: Seat, *, learnable: bool, limits: Limits, episode_id: str) -> EngineSession:
         return EngineSession(self, seat, learnable, limits, episode_id)
 
@@ -38,7 +44,7 @@ class EngineSession:
     def __init__(self, player: EnginePlayer, seat: Seat, learnable: bool, limits: Limits, episode_id: str) -> None:
         self._player, self._limits = player, limits
         self._name = f"{episode_id}/{seat}"
-        self.context = TokenContext(player.renderer, seat, learnable=learnable)
+        self.context = TokenContext(player.prompts, seat, learnable=learnable)
         stops = dict.fromkeys((player.renderer.end_id, *player.sampling.stop_ids))
         most = min(player.sampling.max_tokens, limits.max_tokens)
         self._sampling = replace(player.sampling, stop_ids=tuple(stops), max_tokens=most)

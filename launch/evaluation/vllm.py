@@ -20,12 +20,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from common.errors import UsageError
 from common.files import read_json
 from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
 from launch.evaluation.config import VllmConfig
+from rl.rollout.http import HttpFailed, JsonHttp
 
 HOST = "127.0.0.1"
 NAME = "osim"
@@ -45,7 +44,7 @@ class VllmEngine:
     def __init__(self, url: str, *, generate_timeout_s: float, model: str = NAME) -> None:
         self.name = f"vllm {url}"
         self._model = model
-        self._client = httpx.AsyncClient(base_url=url, timeout=generate_timeout_s, trust_env=False)
+        self._http, self._timeout_s = JsonHttp(url), generate_timeout_s
 
     async def generate(
         self, prompt_ids: tuple[int, ...], sampling: Sampling, *, seed: int, request_id: str
@@ -59,15 +58,22 @@ class VllmEngine:
         raise EngineError("the vLLM engine of evaluations scores no prompts")
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._http.close()
+
+    async def answers(self) -> bool:
+        """Whether the server is up."""
+        try:
+            return (await self._http.request("/health", None, PROBE_TIMEOUT_S, method="GET")).status == 200
+        except HttpFailed:
+            return False
 
     async def _post(self, body: Mapping[str, Any]) -> Any:
         try:
-            reply = await self._client.post("/v1/completions", json=body)
-        except httpx.HTTPError as e:
-            raise EngineError(f"{self.name}: {type(e).__name__} {e}") from e
-        if reply.status_code != 200:
-            raise EngineError(f"{self.name}: HTTP {reply.status_code}: {reply.text[:500]}")
+            reply = await self._http.request("/v1/completions", body, self._timeout_s, method="POST")
+        except HttpFailed as e:
+            raise EngineError(f"{self.name}: {e}") from e
+        if reply.status != 200:
+            raise EngineError(f"{self.name}: HTTP {reply.status}: {reply.text[:500]}")
         try:
             return reply.json()
         except ValueError as e:
@@ -149,9 +155,8 @@ async def _wait_ready(engine: VllmEngine, process: subprocess.Popen[bytes], log:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise EngineError(f"the vLLM server ended while starting; {log} ends with\n{_tail(log)}")
-        with contextlib.suppress(httpx.HTTPError):
-            if (await engine._client.get("/health", timeout=PROBE_TIMEOUT_S)).status_code == 200:
-                return
+        if await engine.answers():
+            return
         await asyncio.sleep(POLL_S)
     raise EngineError(f"the vLLM server did not answer within {timeout_s:g} s; {log} ends with\n{_tail(log)}")
 

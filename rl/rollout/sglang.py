@@ -14,12 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import httpx
 
 from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
 from rl.rollout.base import (
@@ -33,6 +30,7 @@ from rl.rollout.base import (
     check_request,
 )
 from rl.rollout.checkpoint import read_config, tensor_shapes
+from rl.rollout.http import HttpFailed, JsonHttp
 
 if TYPE_CHECKING:
     from rl.weight_sync.group import BroadcastGroup
@@ -42,7 +40,6 @@ GENERATE_TIMEOUT_S = 600.0
 CONTROL_TIMEOUT_S = 120.0
 PROBE_TIMEOUT_S = 10.0
 HEALTH_TIMEOUT_S = 30.0
-MAX_CONNECTIONS = 1024
 
 
 class SGLangEngine(StreamedUpdates):
@@ -84,8 +81,7 @@ class SGLangEngine(StreamedUpdates):
         self._resume_after_update = False
         self._broken = ""
         self._group: BroadcastGroup | None = None
-        self._client: httpx.AsyncClient | None = None
-        self._client_loop: asyncio.AbstractEventLoop | None = None
+        self._http = JsonHttp(self.url)
 
     async def connect(self) -> None:
         """Read what the server is: its context, version, device, ranks. Raises EngineError."""
@@ -229,9 +225,7 @@ class SGLangEngine(StreamedUpdates):
             with contextlib.suppress(EngineError):  # the server may be gone
                 await self._update("/destroy_weights_update_group", {"group_name": self._group.name})
             self._leave_group()
-        if self._client is not None and self._client_loop is asyncio.get_running_loop():
-            await self._client.aclose()
-        self._client = None
+        await self._http.close()
 
     # Weights
 
@@ -379,29 +373,16 @@ class SGLangEngine(StreamedUpdates):
     ) -> Any:
         """One request, one JSON answer. A 400 that says success: false is an answer; other statuses are errors."""
         try:
-            async with asyncio.timeout(timeout_s):
-                response = await self._http().request(method, path, json=body)
-        except TimeoutError:
-            raise EngineError(f"{self.name}{path}: no answer within {timeout_s:g} s") from None
-        except httpx.HTTPError as e:
-            raise EngineError(f"{self.name}{path}: {type(e).__name__}: {e}") from e
+            answer = await self._http.request(path, body, timeout_s, method=method)
+        except HttpFailed as e:
+            raise EngineError(f"{self.name}{path}: {e}") from e
         try:
-            reply = json.loads(response.content) if response.content else {}
+            reply = answer.json() if answer.content else {}
         except ValueError:
-            reply = {"message": response.text}
-        if response.status_code >= 400 and not (isinstance(reply, dict) and reply.get("success") is False):
-            raise EngineError(f"{self.name}{path}: status {response.status_code}: {response.text[:500]}")
+            reply = {"message": answer.text}
+        if answer.status >= 400 and not (isinstance(reply, dict) and reply.get("success") is False):
+            raise EngineError(f"{self.name}{path}: status {answer.status}: {answer.text[:500]}")
         return reply
-
-    def _http(self) -> httpx.AsyncClient:
-        """The connection pool of the running event loop (a pool cannot outlive its loop)."""
-        loop = asyncio.get_running_loop()
-        if self._client is None or self._client_loop is not loop:
-            limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=64)
-            # Deadlines are asyncio's (one per call); a request may wait for its first byte as long as it runs.
-            self._client = httpx.AsyncClient(base_url=self.url, timeout=None, limits=limits, trust_env=False)
-            self._client_loop = loop
-        return self._client
 
 
 def _version(text: Any) -> int:

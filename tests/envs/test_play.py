@@ -17,7 +17,7 @@ from envs.play import episode_seed, play
 from envs.players.base import Ask
 from envs.players.engine import EnginePlayer, without_reasoning
 from envs.players.scripted import ScriptedPlayer
-from envs.tokens import prompt_with, retarget
+from envs.tokens import Prompts, prompt_with, retarget
 from envs.types import Episode, FailureReason, Limits, Message, Score, Stop, Unscored
 from tests.envs.table import Dialogue, SeededEngine, Talk, byte_renderer, row
 
@@ -78,6 +78,15 @@ def test_a_turn_cut_at_the_token_limit_is_closed_by_given_ids_not_trained_ones()
     given = [s for s in episode.traces["a"].segments if not s.trainable]
     assert given[1].ids[: 1 + len(RENDERER.closing_ids)] == (RENDERER.end_id, *RENDERER.closing_ids)
     assert all(len(g.ids) == 5 for _, g in engine.calls)
+
+
+def test_samples_of_a_group_tokenize_their_first_prompt_once_and_the_cache_stays_small() -> None:
+    prompts = Prompts(RENDERER, most=2)
+    views = [(Message("user", str(i)),) for i in range(3)]
+    assert prompts.ids(views[0]) is prompts.ids(views[0])
+    assert prompts.ids(views[0]) == tuple(RENDERER.prompt_ids(views[0]))
+    kept = [prompts.ids(view) for view in views]
+    assert prompts.ids(views[2]) is kept[2] and prompts.ids(views[0]) is not kept[0]
 
 
 def test_play_is_deterministic_in_its_seed() -> None:

@@ -75,7 +75,7 @@ def engine_answers(model: Path) -> Answer:
     """Chat completions by the embedded engine, rendered as osim renders."""
     from data_tools.renderer import Renderer
     from envs.engine import Sampling
-    from envs.tokens import TokenContext
+    from envs.tokens import Prompts, TokenContext
     from rl.rollout.embedded import EmbeddedEngine
 
     renderer, engine = Renderer.load(model), EmbeddedEngine(model, max_context=1024)
@@ -84,7 +84,7 @@ def engine_answers(model: Path) -> Answer:
 
     async def answer(body: dict[str, Any]) -> str:
         messages = [Message(m["role"], m["content"]) for m in body["messages"]]
-        prompt = tuple(TokenContext(renderer, "x", learnable=False).render(tuple(messages)))
+        prompt = tuple(TokenContext(Prompts(renderer), "x", learnable=False).render(tuple(messages)))
         sampling = Sampling(
             body["max_completion_tokens"], body["temperature"], body.get("top_p", 1.0), stop_ids=(renderer.end_id,)
         )

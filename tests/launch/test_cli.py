@@ -30,7 +30,7 @@ VERBS = [
     "play",
     "config",
 ]
-HEAVY = ("torch", "numpy", "openai", "transformers", "megatron", "pyarrow", "httpx", "scipy", "pandas")
+HEAVY = ("torch", "numpy", "openai", "transformers", "megatron", "pyarrow", "httpx", "aiohttp", "scipy", "pandas")
 
 
 def leaves(app: typer.Typer) -> list[list[str]]:

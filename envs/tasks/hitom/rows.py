@@ -158,7 +158,7 @@ def prompt_text(item: Item) -> str:
     return (
         f"Read the story, which is told in the order of events, and answer the question about it.\n\n"
         f"Story:\n{item.story}\n\n{RULES_NOTE}\n\nQuestion: {item.question}\n{choices}\n\n"
-        "Think it through if you like, then give the letter of your choice as <answer>A</answer>."
+        "Think it through if you like, then give the letter of your choice as <answer>letter</answer>."
     )
 
 

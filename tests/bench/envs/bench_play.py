@@ -2,30 +2,42 @@
 
     python -m tests.bench.envs.bench_play [--episodes 512] [--latency-ms 50] [--in-flight 10000]
 
-Ideal: 8 turns of the engine's latency, whatever the number of episodes. Both sides run in one process: a bare loop
-that only waits for the engine 8 times, and full episodes with token contexts, checks and the ledger. CPU time is also
-given: on a busy machine the ratio says more about its neighbours.
+Ideal: 8 turns of the engine's latency, whatever the number of episodes. In one run: a bare loop that only waits 8
+times; full episodes with token contexts, checks and the ledger (flushed: durable) on an engine in this process that
+waits as long; the same on SGLangEngine over HTTP to a server process that answers after the same latency, beside that
+engine's bare requests. The partner says something else each time, so that nothing is tokenized once for all.
+CPU time is given too: on a busy machine the ratio says more about its neighbours.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import json
 import resource
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
-from envs.engine import Sampling
+from envs.engine import Engine, Sampling
 from envs.ledger import EpisodeKey, Ledger
 from envs.play import episode_seed, play
 from envs.players.engine import EnginePlayer
 from envs.players.scripted import ScriptedPlayer
 from envs.types import Episode, Row
+from rl.rollout.sglang import SGLangEngine
 from tests.envs.table import Dialogue, SeededEngine, byte_renderer
 
 TURNS = 8
 RENDERER = byte_renderer()
+SAMPLING = Sampling(max_tokens=64)
+ROUNDS = 3
+"""Repeats of each side, alternating; the median is printed."""
 
 
 class QuickEngine(SeededEngine):
@@ -40,22 +52,32 @@ class QuickEngine(SeededEngine):
         return self.answer
 
 
-async def bare(episodes: int, latency_s: float) -> float:
-    """Seconds that the engine's latency alone takes."""
+async def bare(episodes: int, latency_s: float) -> None:
+    """The engine's latency alone."""
 
     async def one() -> None:
         for _ in range(TURNS):
             await asyncio.sleep(latency_s)
 
-    started = time.perf_counter()
     await asyncio.gather(*(one() for _ in range(episodes)))
-    return time.perf_counter() - started
 
 
-async def full(episodes: int, latency_s: float, ledger: Ledger | None) -> float:
-    """Seconds that `episodes` concurrent episodes of 8 engine turns take, with the ledger."""
-    player = EnginePlayer(QuickEngine(RENDERER, latency_s=latency_s), RENDERER, Sampling(max_tokens=64))
-    players = {"a": player, "b": ScriptedPlayer(lambda ask: "I see. And then?")}
+async def requests(episodes: int, engine: SGLangEngine) -> None:
+    """The engine's requests alone, with prompts as long as those of the episodes."""
+
+    async def one(sample: int) -> None:
+        for turn in range(TURNS):
+            prompt = tuple(RENDERER.encode_content("x" * (40 + 120 * turn)))
+            await engine.generate(prompt, SAMPLING, seed=sample, request_id=f"{sample}/{turn}")
+
+    await asyncio.gather(*(one(sample) for sample in range(episodes)))
+    await engine.close()
+
+
+async def full(episodes: int, engine: Engine, ledger: Ledger | None) -> None:
+    """Concurrent episodes of 8 engine turns, recorded."""
+    player = EnginePlayer(engine, RENDERER, SAMPLING)
+    players = {"a": player, "b": ScriptedPlayer(lambda ask: f"I see, that makes {ask.seed % 9973}. And then?")}
 
     async def one(sample: int) -> Episode:
         row = Row("bench", "1", "1", {})
@@ -66,11 +88,57 @@ async def full(episodes: int, latency_s: float, ledger: Ledger | None) -> float:
             ledger.put_episode(EpisodeKey("rollout", 0, row.prompt_id, sample), episode)
         return episode
 
-    started = time.perf_counter()
     await asyncio.gather(*(one(sample) for sample in range(episodes)))
     if ledger is not None:
         ledger.flush()
-    return time.perf_counter() - started
+    if isinstance(engine, SGLangEngine):
+        await engine.close()
+
+
+def timed(make: Callable[[], Coroutine[Any, Any, None]]) -> tuple[float, float]:
+    """Wall and CPU seconds."""
+    started, cpu_s = time.perf_counter(), time.process_time()
+    asyncio.run(make())
+    return time.perf_counter() - started, time.process_time() - cpu_s
+
+
+def recorded(episodes: int, engine: Engine) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder)) as ledger:
+        return timed(lambda: full(episodes, engine, ledger))
+
+
+def median(values: list[tuple[float, float]]) -> tuple[float, float]:
+    return sorted(values)[len(values) // 2]
+
+
+def started(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@contextlib.contextmanager
+def sglang_over_http(latency_s: float) -> Iterator[SGLangEngine]:
+    """The HTTP client of the product at a server that only waits."""
+    command = [sys.executable, "-m", "tests.bench.envs.latency_server", str(latency_s)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
+    ):
+        assert server.stdout is not None
+        try:
+            port = int(server.stdout.readline())
+            config = {"vocab_size": RENDERER.vocab_size, "max_position_embeddings": 32_768}
+            (Path(folder) / "config.json").write_text(json.dumps(config))
+            (Path(folder) / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+            yield SGLangEngine(f"http://127.0.0.1:{port}", Path(folder))
+        finally:
+            server.terminate()
+
+
+def report(name: str, result: tuple[float, float], ideal_s: float, turns: int) -> None:
+    wall_s, cpu_s = result
+    print(
+        f"{name}: {wall_s:.2f} s, {wall_s / ideal_s:.2f} x latency alone, {cpu_s / turns * 1e6:.0f} µs CPU per turn"
+    )
 
 
 def peak_mib() -> float:
@@ -83,18 +151,23 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=50.0)
     parser.add_argument("--in-flight", type=int, default=10_000)
     options = parser.parse_args()
-    latency_s = options.latency_ms / 1000
-    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder)) as ledger:
-        ideal = asyncio.run(bare(options.episodes, latency_s))
-        cpu_s = time.process_time()
-        took = asyncio.run(full(options.episodes, latency_s, ledger))
-        cpu_s = time.process_time() - cpu_s
-    turns = options.episodes * TURNS
-    print(f"{options.episodes} episodes of {TURNS} turns at {options.latency_ms:.0f} ms")
-    print(f"with play and ledger {took:.2f} s, latency alone {ideal:.2f} s: ratio {took / ideal:.2f}")
-    print(f"CPU time of play and ledger: {cpu_s / turns * 1e6:.0f} µs per engine turn")
+    n, latency_s = options.episodes, options.latency_ms / 1000
+    turns = n * TURNS
+    local = QuickEngine(RENDERER, latency_s=latency_s)
+    sides: dict[str, list[tuple[float, float]]] = {"alone": [], "local": [], "requests": [], "http": []}
+    with sglang_over_http(latency_s) as remote:
+        for _ in range(ROUNDS):
+            sides["alone"].append(timed(lambda: bare(n, latency_s)))
+            sides["local"].append(recorded(n, local))
+            sides["requests"].append(timed(lambda: requests(n, remote)))
+            sides["http"].append(recorded(n, remote))
+    ideal_s = median(sides["alone"])[0]
+    print(f"{n} episodes of {TURNS} turns at {options.latency_ms:.0f} ms: latency alone {ideal_s:.2f} s")
+    report("play and ledger, engine in process", median(sides["local"]), ideal_s, turns)
+    report("bare requests over HTTP", median(sides["requests"]), ideal_s, turns)
+    report("play and ledger, SGLangEngine over HTTP", median(sides["http"]), ideal_s, turns)
     before = peak_mib()
-    asyncio.run(full(options.in_flight, 1.0, None))
+    asyncio.run(full(options.in_flight, QuickEngine(RENDERER, latency_s=1.0), None))
     print(f"{options.in_flight} episodes in flight: {peak_mib() - before:.0f} MiB more, peak {peak_mib():.0f} MiB")
 
 

@@ -1,7 +1,7 @@
 """Recall on seen and held-out phrasings, false positives on what people really wrote, and precision on a mix of both.
 
-The held-out phrasings were written without changing a pattern for them. Carriers of the injected phrasings and the clean
-turns are disjoint halves of the same conversations: precision is for one clean human turn to each injected one.
+No pattern was changed for the held-out phrasings. Carriers of the injected phrasings and the clean turns are disjoint
+halves of the same conversations: precision is for one clean human turn to each injected one.
 """
 
 from __future__ import annotations

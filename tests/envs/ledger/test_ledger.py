@@ -165,6 +165,7 @@ def test_parquet_files_hold_the_tokens_and_scores_exactly(tmp_path: Path) -> Non
         for key in KEYS:
             ledger.put_episode(key, replace(EPISODES[key], judge_calls=(CALL,)))
         ledger.put_consumed([use])
+        ledger.put_call(CALL)
         out = export_parquet(ledger, tmp_path / "parquet")
     seats = pq.read_table(out / "seats.parquet").to_pylist()
     assert len(seats) == 2 * len(KEYS)
@@ -174,9 +175,11 @@ def test_parquet_files_hold_the_tokens_and_scores_exactly(tmp_path: Path) -> Non
         assert (tuple(seat["ids"]), tuple(seat["logprobs"])) == (trace.ids, trace.logprobs)
         assert isinstance(outcome, Score) and seat["score"] == outcome.value
     assert pq.read_table(out / "consumed.parquet").to_pylist()[0]["weights"] == [0.1, 0.2]
-    assert (
-        pq.read_table(out / "calls.parquet").num_rows == pq.read_table(out / "episodes.parquet").num_rows == len(KEYS)
-    )
+    assert pq.read_table(out / "episodes.parquet").num_rows == len(KEYS)
+    calls = pq.read_table(out / "calls.parquet").to_pylist()
+    # One for each episode, and one that belongs to none.
+    assert [call["prompt_id"] is None for call in calls] == [False] * len(KEYS) + [True]
+    assert {(call["prompt_tokens"], call["completion_tokens"], call["cached"]) for call in calls} == {(10, 3, False)}
 
 
 def test_a_reader_before_the_writers_tables_is_told_that_nothing_has_started(tmp_path: Path) -> None:

@@ -141,3 +141,40 @@ def test_fantom_all_leaves_out_conversations_with_an_unscored_question() -> None
     ]
     assert all_right(episodes) == {"ALL": 0.5}
     assert all_right([answered("unscored", failed)]) == {}
+
+
+TOMBENCH = {"language": "en", "story": "S.", "question": "Q?", "options": ["u", "v", "w", "x"]}
+FANTOM = {"context": "Al: hi.", "complete_question": "Q? (a) one (b) two", "set_id": "1"}
+CHOICE = FANTOM | {"question_type": "tom:belief:multiple-choice", "correct_answer": 0}
+LIST = FANTOM | {"question_type": "tom:infoaccess:list", "correct_answer": ["Al", "Kim"], "wrong_answer": ["Bo"]}
+BINARY = FANTOM | {"question_type": "tom:infoaccess:binary", "correct_answer": "no"}
+MMTOM = {"question": "Who? (a) Ann (b) Ben", "answer": "a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "reply", "author", "strict"),
+    [
+        ("fantom", CHOICE, "(a) or (b)", 1.0, 0.0),
+        ("fantom", CHOICE, "b, not (a)", 1.0, 0.0),
+        ("fantom", CHOICE, "<answer>a</answer>", 0.0, 1.0),
+        ("fantom", LIST, "Alan, Kim", 1.0, 0.0),
+        ("fantom", LIST, "<answer>Alan, Kim</answer>", 1.0, 0.0),
+        ("fantom", BINARY, "nobody", 1.0, 0.0),
+        ("fantom", BINARY, "Not sure", 1.0, 0.0),
+        ("fantom", BINARY, "<answer>nobody</answer>", 0.0, 0.0),
+        ("fantom", BINARY, "I think yes", 0.0, 0.0),
+        ("tombench", TOMBENCH | {"correct_letter": "A"}, "idk", 1.0, 0.0),
+        ("tombench", TOMBENCH | {"correct_letter": "D"}, "I would pick C. Because Dan left", 1.0, 0.0),
+        ("tombench", TOMBENCH | {"correct_letter": "A"}, "[[B]] and not [[A]]", 1.0, 0.0),
+        ("tombench", TOMBENCH | {"correct_letter": "B"}, "<answer>B</answer>", 1.0, 1.0),
+        ("mmtom", MMTOM, "A person who looks.", 1.0, 0.0),
+        ("mmtom", MMTOM, "Neither.", 0.0, 0.0),
+    ],
+)
+def test_each_measured_fault_of_the_authors_rules_is_kept_in_author_and_pays_nothing_under_strict(
+    tmp_path: Path, name: str, record: dict[str, Any], reply: str, author: float, strict: float
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(record))
+    spec = with_data(registry.get(name), tmp_path / "rows.jsonl")
+    (row,) = spec.rows("test", None, 0)
+    assert (score(spec, row, reply, "author").value, score(spec, row, reply).value) == (author, strict)
