@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +21,8 @@ class Config(BaseModel):
     """Base of every configuration model: frozen, closed, documented by the docstrings of its fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    MAY_CHANGE: ClassVar[tuple[str, ...]] = ()
+    """Dotted keys that a run may be resumed with other values of: bounds, which say nothing of what is computed."""
 
 
 C = TypeVar("C", bound=BaseModel)

@@ -1,7 +1,8 @@
 """The folder of one run: config.yaml, manifest.json, metrics.jsonl, ledger/, checkpoints/, logs/, report.html.
 
 One process owns a run folder at a time: `RunFolder.open` takes an advisory lock that dies with the process.
-A folder that was made with another configuration is refused rather than mixed.
+A folder that was made with another configuration is refused rather than mixed; bounds (`Config.MAY_CHANGE`) may
+differ.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from common.config import dump_yaml, load
+from common.config import Config, dump_yaml, load
 from common.errors import OsimError, UsageError
 from common.files import append_jsonl, read_jsonl, repair_jsonl_tail, write_json, write_text
 
@@ -64,12 +65,13 @@ class RunFolder:
 
     @classmethod
     def prepare(cls, path: Path, config: BaseModel, *, inputs: Mapping[str, str] | None = None) -> RunFolder:
-        """Create the folder, or check that the existing one was made with the same configuration.
+        """Create the folder, or check that the existing one was made with the same configuration, bounds aside.
 
         `inputs` are content hashes of what the run reads (data, prompts, checkpoints); they go to the manifest.
         """
         run = cls(path)
-        if run.config.exists() and not _is_of(run.config, config):
+        before = _read(run.config, type(config))
+        if run.config.exists() and (before is None or _computed(before) != _computed(config)):
             raise UsageError(
                 "this run folder was made with another configuration",
                 where=str(path),
@@ -80,6 +82,7 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
         if not run.config.exists():
             write_json(run.manifest, describe_environment() | {"inputs": dict(inputs or {})})
+        if before != config:
             write_text(run.config, dump_yaml(config))
         return run
 
@@ -118,12 +121,24 @@ class RunFolder:
         return list(last.values())
 
 
-def _is_of(path: Path, config: BaseModel) -> bool:
-    """Whether the file says the same as `config`; keys that it lacks count with their defaults."""
+def _read(path: Path, model: type[BaseModel]) -> BaseModel | None:
+    """The configuration in the file, with defaults for keys that it lacks; None when there is none."""
     try:
-        return load(type(config), path) == config
+        return load(model, path)
     except OsimError:
-        return False
+        return None
+
+
+def _computed(config: BaseModel) -> dict[str, Any]:
+    """What a configuration says beside its bounds."""
+    raw = config.model_dump(mode="json")
+    for key in config.MAY_CHANGE if isinstance(config, Config) else ():
+        *sections, name = key.split(".")
+        section: Any = raw
+        for one in sections:
+            section = section[one] or {}
+        section.pop(name, None)
+    return raw
 
 
 def describe_environment() -> dict[str, Any]:

@@ -83,8 +83,8 @@ def check_shards(config: MidtrainConfig) -> dict[str, str]:
 def _run(
     module: str, config: BaseModel, folder: Path, ranks: int, steps: int, phase: str, inputs: Mapping[str, str]
 ) -> RunFolder:
-    run = RunFolder.prepare(folder, config, inputs=inputs)
-    with run.lock(), show(f"{folder.name} step") as update:
+    with RunFolder(folder).lock(), show(f"{folder.name} step") as update:
+        run = RunFolder.prepare(folder, config, inputs=inputs)  # not under a run that is still alive
         tail = MetricsTail(run.metrics, phase, steps, update)
         run_local(module, folder, ranks, on_poll=tail.poll)
     return run

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -307,6 +307,8 @@ class AnomalyConfig(Config):
 
 class MidtrainConfig(Config):
     """Behavioural midtraining (SFT) on packed shards; the same on one CPU process and on a thousand GPUs."""
+
+    MAY_CHANGE: ClassVar[tuple[str, ...]] = ("anomaly",)
 
     data: DataConfig
     init_from: Path | None = None

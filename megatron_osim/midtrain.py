@@ -124,8 +124,8 @@ class Midtraining:
             raise GateError(
                 f"step {step + 1} refused: {reason}; its batch: {json.dumps(culprit)[:1000]}",
                 where=str(self.run_folder.path),
-                fix="look at these bins, lower the learning rate, or set anomaly.action=skip; "
-                "the weights are as before the step and the last checkpoint is intact",
+                fix="look at these bins; the last checkpoint is intact: run again with anomaly.action=skip, or "
+                "start a new run with a lower learning rate",
             )
 
     def _validate(self, step: int) -> None:

@@ -350,7 +350,7 @@ async def _all_or_stop(
                 raise GateError(
                     f"{len(pending)} of {len(tasks)} attempts did not end within {timeout_s:g} s: {late}…",
                     where=where,
-                    fix="look at the engine and the judge, raise timeout_s, or lower the limits of the task",
+                    fix="look at the engine and the judge, or raise timeout_s, then run again: what ended is kept",
                 )
         return [task.result() for task in tasks]
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -85,6 +85,8 @@ class GateConfig(Config):
 
 class RLConfig(Config):
     """Reinforcement learning of one policy on a mixture of tasks."""
+
+    MAY_CHANGE: ClassVar[tuple[str, ...]] = ("gates", "watch", "client.max_usd", "timeout_s")
 
     model: Path
     """Hugging Face folder: architecture, tokenizer, and weights unless `init_checkpoint` is given."""

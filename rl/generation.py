@@ -114,7 +114,7 @@ class Generation:
             raise GateError(
                 f"the run has taken {hours:.2f} h, watch.max_hours is {bound:g}",
                 where="budget",
-                fix="raise it and run the same command again: the run goes on from here",
+                fix="raise it and run again: the run goes on from here",
             )
 
     def play_ahead(self, step: int) -> None:

@@ -157,7 +157,8 @@ class Actor:
             raise GateError(
                 f"update refused: loss {result.loss}, gradient norm {result.grad_norm}; the weights are unchanged",
                 where="actor",
-                fix="resume from the last checkpoint with a lower learning rate; look at this step's episodes",
+                fix="look at this step's episodes; start a new run with a lower learning rate and the last checkpoint "
+                "of this one as init_checkpoint",
             )
         return result
 

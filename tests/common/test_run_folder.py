@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
+from common.config import Config, load
 from common.errors import UsageError
 from common.run_folder import RunFolder
+from rl.config import RLConfig
 
 
 class Recipe(Config):
@@ -24,6 +25,22 @@ def test_folder_of_another_configuration_is_refused_and_left_as_it_was(tmp_path:
         RunFolder.prepare(tmp_path / "run", Recipe(steps=2))
     assert RunFolder.prepare(tmp_path / "run", Recipe()).read_metrics("train")[0]["loss"] == 2.0
     assert run.config.read_text() == "steps: 1\n"
+
+
+def test_a_run_may_go_on_under_other_bounds_but_not_under_another_learning_rate(tmp_path: Path) -> None:
+    base = {"model": "m", "tasks": [{"task": "t"}], "steps": 1, "client": {"max_usd": 1.0}}
+    RunFolder.prepare(tmp_path, RLConfig.model_validate(base))
+    raised = {
+        "client": {"max_usd": 2.0},
+        "watch": {"max_hours": 3},
+        "gates": {"max_failure_share": 0.5},
+        "timeout_s": 9,
+    }
+    run = RunFolder.prepare(tmp_path, RLConfig.model_validate(base | raised))
+    assert load(RLConfig, run.config) == RLConfig.model_validate(base | raised)
+    for other in ({"optimizer": {"lr": 1e-3}}, {"client": None}, {"seed": 1}):
+        with pytest.raises(UsageError, match="another configuration"):
+            RunFolder.prepare(tmp_path, RLConfig.model_validate(base | other))
 
 
 def test_second_process_is_refused_while_the_first_holds_the_folder_and_a_killed_one_frees_it(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from envs.ledger import EpisodeKey, Ledger
 from envs.play import play
 from envs.players.scripted import ScriptedPlayer
 from envs.types import Episode, Finding, JudgeCall, Row
+from rl.config import RLConfig
 from rl.watch.alarm import Alarm, detector_alarms, raise_stops
 from rl.watch.config import AnchorConfig, HumanReferenceConfig, SecondJudgeConfig, WatchConfig
 from rl.watch.likeness import read_turns
@@ -154,7 +155,10 @@ def test_a_time_budget_stops_saves_and_goes_on_when_raised(model, ranks, tmp_pat
     from rl.generation import Generation
     from rl.loop import train
 
-    config = runs.config(model, {"name": "grpo", "variant": "rae"}, watch={"max_hours": 1.0})
+    def config_of(max_hours: float) -> RLConfig:
+        return runs.config(model, {"name": "grpo", "variant": "rae"}, watch={"max_hours": max_hours})
+
+    config = config_of(1.0)
     whole, stopped = (RunFolder.prepare(tmp_path / name, config) for name in ("whole", "stopped"))
     train(config, whole, ranks)
     check = Generation._check_hours
@@ -170,7 +174,8 @@ def test_a_time_budget_stops_saves_and_goes_on_when_raised(model, ranks, tmp_pat
             train(config, stopped, ranks)
     assert caught.value.exit_code == 3
     assert [p.name for p in stopped.checkpoints.glob("step-*")] == ["step-00000001"]
-    train(config, stopped, ranks)
+    train(config_of(9.0), RunFolder.prepare(stopped.path, config_of(9.0)), ranks)
+    assert "max_hours: 9.0" in stopped.config.read_text()
     assert runs.metrics(stopped.path) == runs.metrics(whole.path)
     assert runs.weights(stopped.path) == runs.weights(whole.path)
 
