@@ -122,6 +122,7 @@ class Results(Config):
     """imposter: the personas were swapped (eval/control.py)."""
     wall_s: float = 0.0
     cost_usd: float = 0.0
+    """Of the plays that count; what failed tries cost too is in the ledger and in the report's table of API calls."""
     generated_tokens: int = 0
     provenance: dict[str, str] = Field(default_factory=dict)
 

@@ -233,19 +233,17 @@ class _Runner:
                 if self.stopped or self.should_stop():
                     self.stopped = True
                     return
-                episode = await self._play(task, planned)
-            self.episodes[planned.key] = episode
-            self.store.put(planned, episode)
+                self.episodes[planned.key] = await self._play(task, planned)
             self.fresh += 1
             self.owed[task.spec.name] -= 1
             self._report(task)
 
     async def _play(self, task: PlannedTask, planned: PlannedEpisode) -> Episode:
+        """Play until there is a score, at most `attempts` times; every try is kept, because its calls were paid."""
         spec = task.spec
         env = spec.env(task.profile)
-        before = self.store.attempts(planned) * self.plan.config.attempts
         for attempt in range(self.plan.config.attempts):
-            players, judge = self.contestants.table(spec, env.seats, before + attempt)
+            players, judge = self.contestants.table(spec, env.seats, self.store.attempts(planned))
             episode = await play(
                 env,
                 planned.row,
@@ -256,6 +254,7 @@ class _Runner:
                 limits=spec.limits,
                 scorer=task.profile,
             )
+            self.store.put(planned, episode)
             outcome = outcome_of(episode, spec.seats)
             if isinstance(outcome, Score):
                 self.limiter.succeeded()

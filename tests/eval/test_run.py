@@ -174,6 +174,17 @@ def test_unscored_episodes_are_played_again_and_the_ledger_keeps_both(tmp_path: 
     assert aggregate(make_plan(config, "failing"), found, name="x").coverage == 1.0
 
 
+def test_every_try_of_an_episode_is_kept_because_its_calls_were_paid(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(
+        update={"attempts": 3, "limit": 4, "min_coverage": 0.0, "concurrency": ConcurrencyConfig(limit=1, start=1)}
+    )
+    with Ledger(tmp_path) as ledger:
+        results = evaluate(config, failing(every=2), LedgerStore(ledger))
+        recorded = ledger.keys()
+    # Every second turn fails, and is played again at once: 4 scores and 3 failed tries.
+    assert (results.coverage, len(recorded)) == (1.0, 7)
+
+
 def test_malformed_answers_are_the_policys_own_fault() -> None:
     player = ScriptedPlayer(lambda ask: "no idea")
     task = evaluate(CONFIG, Contestants("m", player), MemoryStore()).task("hitom")
