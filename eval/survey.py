@@ -3,7 +3,8 @@
 Per question (TaskSpec.survey says which one an episode answered): Wasserstein-1 on the scale, divided by the range of
 the answers seen, for numbers; Jensen-Shannon divergence (bits) of the answers as categories; variance ratio model
 over people (1: as spread; near 0: one average answer). Each beside its human-human floor: people in two halves,
-median of seeded splits. A mean over questions weights them equally.
+median of seeded splits. A person counts once, however often the model answered in the person's place. A mean over
+questions weights them equally.
 """
 
 from __future__ import annotations
@@ -51,11 +52,15 @@ class SurveyResult(Config):
         return [f"{name}: {value:.3f}" for name, value in self.means.items()]
 
 
-def survey(answers: Iterable[SurveyAnswer], *, seed: int = 0) -> SurveyResult:
+Answered = tuple[str, SurveyAnswer]
+"""The id of the row, which stands for one person's answer to one question, and an answer in that person's place."""
+
+
+def survey(answers: Iterable[Answered], *, seed: int = 0) -> SurveyResult:
     """Compare the model's and the people's answers question by question."""
-    grouped: dict[str, list[SurveyAnswer]] = defaultdict(list)
-    for answer in answers:
-        grouped[answer.question].append(answer)
+    grouped: dict[str, list[Answered]] = defaultdict(list)
+    for row, answer in answers:
+        grouped[answer.question].append((row, answer))
     found = [_question(name, grouped[name], seed) for name in sorted(grouped)]
     questions = tuple(q for q in found if q is not None)
     return SurveyResult(questions=questions, left_out=len(found) - len(questions), means=_means(questions))
@@ -67,11 +72,11 @@ def _means(questions: Sequence[QuestionDistribution]) -> dict[str, float]:
     return {name: float(np.mean(v)) for name, v in values.items() if v}
 
 
-def _question(name: str, answers: Sequence[SurveyAnswer], seed: int) -> QuestionDistribution | None:
-    read = [a for a in answers if a.answer is not None]
-    if len(read) < LEAST:
+def _question(name: str, answers: Sequence[Answered], seed: int) -> QuestionDistribution | None:
+    given = [a.answer for _, a in answers if a.answer is not None]
+    people = list({row: a.human for row, a in answers}.values())
+    if min(len(given), len(people)) < LEAST:
         return None
-    given, people = [a.answer for a in read], [a.human for a in answers]
     rng = np.random.Generator(np.random.PCG64(derive_seed(seed, "survey", name)))
     numeric = all(isinstance(v, int | float) for v in (*given, *people))
     js = lambda a, b: _categories_js(a, b)  # noqa: E731
@@ -84,8 +89,8 @@ def _question(name: str, answers: Sequence[SurveyAnswer], seed: int) -> Question
         ratio = float(a.var() / b.var()) if b.var() > 0 else None
     return QuestionDistribution(
         question=name,
-        n=len(read),
-        unreadable=len(answers) - len(read),
+        n=len(given),
+        unreadable=len(answers) - len(given),
         w1=w1,
         w1_floor=w1_floor,
         js=js(given, people),

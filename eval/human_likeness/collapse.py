@@ -46,7 +46,9 @@ def mode_collapse(
     if len(repeated) < 2:
         return None
     values = [self_similarity(group) for group in repeated.values()]
-    estimate = JointBootstrap(seed).estimate("collapse", Clustered.of(values, list(repeated)), unit=True)
+    # Prompts of one person are not independent.
+    clusters = [group[0].person or group[0].conversation for group in repeated.values()]
+    estimate = JointBootstrap(seed).estimate("collapse", Clustered.of(values, clusters), unit=True)
     distinct = [len({u.text for u in group}) / len(group) for group in repeated.values()]
     return ModeCollapse(
         prompts=len(repeated),

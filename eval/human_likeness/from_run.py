@@ -110,7 +110,7 @@ def _surveys(played: Sequence[tuple[TaskSpec, Episode]]) -> dict[str, SurveyResu
     found: dict[str, SurveyResult] = {}
     for name in sorted({spec.name for spec, _ in played if spec.survey is not None}):
         answers = [
-            answer
+            (episode.row.id, answer)
             for spec, episode in played
             if spec.name == name and spec.survey is not None and _scored(spec, episode)
             if (answer := spec.survey(episode)) is not None
