@@ -72,18 +72,22 @@ def soul_rule(item: Item, reply: str) -> int | None:
 
 
 def chain_measures(episodes: Sequence[Episode]) -> dict[str, float]:
-    """The authors' three numbers: accuracy, CAM and longest chain, each a mean over characters.
+    """The authors' three numbers: accuracy, CAM and longest chain, each a mean over chains.
 
-    A character with an unscored step is left out: an unknown answer would cut the chain.
+    The k-th plays of a character's steps (epochs) are one chain. A chain with an unscored or missing step is left
+    out: an unknown answer would cut it, and steps that do not follow each other are no chain.
     """
-    chains: dict[str, list[tuple[int, Outcome | None]]] = defaultdict(list)
+    plays: dict[tuple[str, int], list[Outcome | None]] = defaultdict(list)
     for episode in episodes:
-        chains[episode.row.cluster].append((int(episode.row.data["step"]), episode.outcomes.get(SEAT)))
+        plays[episode.row.cluster, int(episode.row.data["step"])].append(episode.outcomes.get(SEAT))
+    chains: dict[tuple[str, int], dict[int, Outcome | None]] = defaultdict(dict)
+    for (character, step), outcomes in plays.items():
+        for epoch, outcome in enumerate(outcomes):
+            chains[character, epoch][step] = outcome
     results = []
     for steps in chains.values():
-        outcomes = [outcome for _, outcome in sorted(steps, key=lambda step: step[0])]
-        right = [int(o.value == 1.0) for o in outcomes if isinstance(o, Score)]
-        if len(right) == len(outcomes):
+        right = [int(o.value == 1.0) for _, o in sorted(steps.items()) if isinstance(o, Score)]
+        if len(right) == len(steps) == max(steps) + 1:
             results.append(right)
     if not results:
         return {}

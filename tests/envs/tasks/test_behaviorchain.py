@@ -81,6 +81,15 @@ def test_chain_measures_follow_the_order_of_steps_and_leave_unscored_chains_out(
     assert chain_measures([answered("c", 0, failed)]) == {}
 
 
+def test_epochs_are_chains_of_their_own_and_a_chain_with_a_gap_is_none() -> None:
+    longest, twice = "longest chain, mean over characters", [Score(1.0), Score(0.0)]
+    # In the plan's order: every step of a row, epoch by epoch. One play is right throughout, the other never.
+    found = chain_measures([answered("a", step, outcome) for step in range(3) for outcome in twice])
+    assert found[longest] == 0.5
+    gap = [answered("b", step, Score(1.0)) for step in (0, 2)]
+    assert chain_measures(gap) == {}
+
+
 def test_published_chains_keep_their_behaviours() -> None:
     spec = registry.get("behaviorchain")
     assert spec.examples is not None and len(EXAMPLES) == 2
