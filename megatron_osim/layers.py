@@ -12,11 +12,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from megatron.core import parallel_state
 from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
+
+from megatron_osim.context import context_indices
 
 
 class RMSNorm(torch.nn.RMSNorm):
@@ -39,7 +43,9 @@ class RMSNorm(torch.nn.RMSNorm):
 class PackedAttention(MegatronModule):
     """Causal attention inside each segment of a packed sequence (grouped queries allowed), by torch's SDPA.
 
-    Segments never see each other: one call per segment, so the cost is the sum of squares of segment lengths.
+    Segments never see each other: one call per segment, so the cost is the sum of squares of segment lengths. Under
+    context parallelism keys and values of all ranks are gathered (Llama 3's way); Transformer Engine, which
+    exchanges them in a ring, is the fast path.
     """
 
     def __init__(
@@ -54,8 +60,6 @@ class PackedAttention(MegatronModule):
         pg_collection: Any = None,
     ) -> None:
         super().__init__(config=config)
-        if config.context_parallel_size != 1:
-            raise ValueError("context parallelism needs Transformer Engine")
         if attn_mask_type is not AttnMaskType.causal:
             raise ValueError("only causal attention is implemented")
         self.scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)
@@ -75,18 +79,43 @@ class PackedAttention(MegatronModule):
         if attention_mask is not None or attention_bias is not None or packed_seq_params is None:
             raise ValueError("PackedAttention takes packed sequences (cu_seqlens), no mask and no bias")
         bounds = packed_seq_params.cu_seqlens_q.tolist()
+        size = parallel_state.get_context_parallel_world_size()
+        if size > 1:
+            key, value = (_gather_sequence(t, packed_seq_params.cu_seqlens_q, size) for t in (key, value))
         # [T, heads, d] -> [1, heads, T, d]
         q, k, v = (t.transpose(0, 1).unsqueeze(0) for t in (query, key, value))
-        segments = [
-            F.scaled_dot_product_attention(
-                q[:, :, start:end],
-                k[:, :, start:end],
-                v[:, :, start:end],
-                dropout_p=self.dropout if self.training else 0.0,
-                is_causal=True,
-                scale=self.scale,
-                enable_gqa=True,
-            )
-            for start, end in pairwise(bounds)
-        ]
-        return torch.cat(segments, dim=2)[0].transpose(0, 1).flatten(1)
+        parts = []
+        for start, end in pairwise(bounds):
+            if size == 1:
+                parts.append(self._attend(q[:, :, start:end], k[:, :, start:end], v[:, :, start:end]))
+                continue
+            rank, chunk = parallel_state.get_context_parallel_rank(), (end - start) // (2 * size)
+            for i, index in enumerate((rank, 2 * size - 1 - rank)):
+                own = slice(start // size + i * chunk, start // size + (i + 1) * chunk)
+                seen = slice(start, start + (index + 1) * chunk)
+                parts.append(self._attend(q[:, :, own], k[:, :, seen], v[:, :, seen]))
+        return torch.cat(parts, dim=2)[0].transpose(0, 1).flatten(1)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Causal attention of the last queries of a segment to all its keys so far."""
+        queries, keys = q.shape[2], k.shape[2]
+        mask = None
+        if queries != keys:
+            mask = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(keys - queries)
+        return F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=mask is None,
+            scale=self.scale,
+            enable_gqa=True,
+        )
+
+
+def _gather_sequence(share: Tensor, cu_seqlens: Tensor, size: int) -> Tensor:
+    """Keys or values of all context parallel ranks in the order of the micro-batch; backward sums over the ranks."""
+    gathered = gather_from_sequence_parallel_region(share, group=parallel_state.get_context_parallel_group())
+    order = torch.cat([context_indices(cu_seqlens, size, rank) for rank in range(size)])
+    return gathered.index_select(0, order.argsort())

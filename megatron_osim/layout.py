@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.errors import ConfigError
-from megatron_osim.config import VOCAB_PADDING, ArchitectureConfig, ParallelConfig
+from megatron_osim.architecture import VOCAB_PADDING, ArchitectureConfig
+from megatron_osim.config import Fp8Config, ParallelConfig
+
+FP8_MULTIPLE = 16
+"""Dimensions of FP8 matrix products are multiples of this."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,15 @@ def layout_violations(
     world_size: int,
     capability: Capability,
     global_batch: int | None = None,
+    fp8: Fp8Config | None = None,
 ) -> list[str]:
     """Everything that is wrong with this layout, each with its reason; empty = legal."""
     checks = (
         _sizes(parallel, world_size, global_batch),
         _model(arch, parallel),
+        _experts(arch, parallel, world_size, capability),
         _pipeline(arch, parallel, world_size, capability, global_batch),
-        _kernels(parallel, capability),
+        _kernels(arch, parallel, capability, fp8),
     )
     return [text for group in checks for text in group]
 
@@ -51,9 +57,12 @@ def check_layout(
     world_size: int,
     capability: Capability,
     global_batch: int | None = None,
+    fp8: Fp8Config | None = None,
 ) -> None:
     """Raise one ConfigError with every violation."""
-    found = layout_violations(arch, parallel, world_size=world_size, capability=capability, global_batch=global_batch)
+    found = layout_violations(
+        arch, parallel, world_size=world_size, capability=capability, global_batch=global_batch, fp8=fp8
+    )
     if found:
         raise ConfigError(found, where="parallel layout", fix="change `parallel`; `osim plan` lists legal layouts")
 
@@ -86,15 +95,26 @@ def _model(arch: ArchitectureConfig, p: ParallelConfig) -> list[str]:
             out.append(f"{name} {size} is not a multiple of tensor = {p.tensor}")
     if VOCAB_PADDING % p.tensor:
         out.append(f"tensor = {p.tensor} must divide {VOCAB_PADDING}, the padding of the vocabulary")
-    if arch.moe is None and p.expert > 1:
-        out.append("expert > 1 needs a model with experts")
-    if arch.moe is not None:
-        if arch.moe.num_experts % p.expert:
-            out.append(f"num_experts {arch.moe.num_experts} is not a multiple of expert = {p.expert}")
-        if p.tensor > 1 and not p.sequence_parallel:
-            out.append(
-                "experts with tensor > 1 need sequence_parallel: the dispatcher splits tokens over those ranks"
-            )
+    return out
+
+
+def _experts(arch: ArchitectureConfig, p: ParallelConfig, world_size: int, capability: Capability) -> list[str]:
+    if arch.moe is None:
+        return ["expert > 1 needs a model with experts"] if p.expert > 1 else []
+    out = []
+    if arch.moe.num_experts % p.expert:
+        out.append(f"num_experts {arch.moe.num_experts} is not a multiple of expert = {p.expert}")
+    if world_size % (p.tensor * p.pipeline * p.expert):
+        out.append(
+            f"{world_size} ranks do not split over tensor*pipeline*expert = {p.tensor * p.pipeline * p.expert}: experts "
+            "are spread over the context and data parallel ranks"
+        )
+    if p.tensor > 1 and not p.sequence_parallel:
+        out.append("experts with tensor > 1 need sequence_parallel: the dispatcher splits tokens over those ranks")
+    if p.tensor > 1 and not capability.cuda:
+        out.append(
+            "experts with tensor > 1 need a GPU: their ranks gather different numbers of tokens, which gloo cannot do"
+        )
     return out
 
 
@@ -130,9 +150,22 @@ def _pipeline(
     return out
 
 
-def _kernels(p: ParallelConfig, capability: Capability) -> list[str]:
-    if p.context > 1 and not capability.te_layers:
-        return ["context > 1 needs Transformer Engine on a GPU: no other core attention splits the sequence"]
-    if p.context > 1:
-        return ["context > 1 is not wired into the packed batches yet (#4); use tensor with sequence_parallel"]
-    return []
+def _kernels(arch: ArchitectureConfig, p: ParallelConfig, capability: Capability, fp8: Fp8Config | None) -> list[str]:
+    out = []
+    if p.context_comm != "p2p" and not capability.te_layers:
+        out.append(
+            f"context_comm = {p.context_comm} is Transformer Engine's, which needs a GPU; the local attention always "
+            "gathers keys and values"
+        )
+    if p.context_comm == "a2a" and (arch.num_key_value_heads // p.tensor) % p.context:
+        out.append(
+            f"context_comm = a2a splits heads: {arch.num_key_value_heads} key-value heads over tensor = {p.tensor} do "
+            f"not split over context = {p.context}"
+        )
+    if fp8 is not None and not capability.te_layers:
+        out.append("fp8 needs Transformer Engine on a GPU: no other layers multiply in FP8")
+    if fp8 is not None:
+        for name, size in (("hidden_size", arch.hidden_size), ("intermediate_size", arch.intermediate_size)):
+            if size // p.tensor % FP8_MULTIPLE:
+                out.append(f"fp8 needs {name} / tensor to be a multiple of {FP8_MULTIPLE}, not {size // p.tensor}")
+    return out

@@ -22,7 +22,7 @@ from megatron.core.transformer.transformer_block import TransformerBlockSubmodul
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
-from megatron_osim.config import ArchitectureConfig, ParallelConfig
+from megatron_osim.config import ArchitectureConfig, Fp8Config, ParallelConfig
 from megatron_osim.layers import PackedAttention, RMSNorm
 from megatron_osim.layout import Capability
 from megatron_osim.runtime.capability import detect_capability
@@ -46,11 +46,19 @@ class DecoderModel(GPTModel):
 
 
 def build_model(
-    arch: ArchitectureConfig, parallel: ParallelConfig, *, precision: Precision = "fp32"
+    arch: ArchitectureConfig,
+    parallel: ParallelConfig,
+    *,
+    precision: Precision = "fp32",
+    fp8: Fp8Config | None = None,
+    capability: Capability | None = None,
 ) -> list[DecoderModel]:
-    """This rank's chunks, on its device, without weights. Process groups must exist (`runtime.initialize`)."""
-    capability = detect_capability()
-    config = transformer_config(arch, parallel, precision=precision, capability=capability)
+    """This rank's chunks, on its device, without weights. Process groups must exist (`runtime.initialize`).
+
+    `capability` chooses the layers; None = this machine's.
+    """
+    capability = capability or detect_capability()
+    config = transformer_config(arch, parallel, precision=precision, fp8=fp8, capability=capability)
     stages = range(parallel.virtual_pipeline) if parallel.virtual_pipeline else (None,)
     chunks = [_build_chunk(arch, config, stage, capability) for stage in stages]
     for chunk in chunks:
@@ -81,7 +89,12 @@ def _build_chunk(
 
 
 def transformer_config(
-    arch: ArchitectureConfig, parallel: ParallelConfig, *, precision: Precision, capability: Capability
+    arch: ArchitectureConfig,
+    parallel: ParallelConfig,
+    *,
+    precision: Precision,
+    capability: Capability,
+    fp8: Fp8Config | None = None,
 ) -> TransformerConfig:
     """Megatron's configuration of this architecture and layout; fusions only where their kernels exist."""
     te = capability.te_layers
@@ -108,6 +121,7 @@ def transformer_config(
         pipeline_model_parallel_size=parallel.pipeline,
         virtual_pipeline_model_parallel_size=parallel.virtual_pipeline,
         context_parallel_size=parallel.context,
+        cp_comm_type=parallel.context_comm if parallel.context > 1 else None,
         expert_model_parallel_size=parallel.expert,
         sequence_parallel=parallel.sequence_parallel,
         batch_p2p_comm=parallel.batch_p2p_comm,
@@ -124,6 +138,7 @@ def transformer_config(
         apply_rope_fusion=te,
         persist_layer_norm=False,
         **_recompute(parallel),
+        **_fp8(fp8),
         **_experts(arch, capability),
     )
 
@@ -134,6 +149,11 @@ def _recompute(parallel: ParallelConfig) -> dict[str, Any]:
     if parallel.recompute == "selective":
         return {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]}
     return {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+
+
+def _fp8(fp8: Fp8Config | None) -> dict[str, Any]:
+    """Parameters stay in bf16: conversion, export and checkpoints see ordinary tensors."""
+    return {} if fp8 is None else {"fp8": fp8.format, "fp8_recipe": fp8.recipe, "fp8_param": False}
 
 
 def _experts(arch: ArchitectureConfig, capability: Capability) -> dict[str, Any]:

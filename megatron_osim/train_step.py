@@ -19,13 +19,14 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.distributed import finalize_model_grads
-from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_model_config, unwrap_model
 from torch import Tensor
 
 from megatron_osim.batch import PackedBatch
 from megatron_osim.losses import TokenScores, token_scores, top_k_tokens
+from megatron_osim.micro_batch import MicroBatch, prepare
+from megatron_osim.model import DecoderModel
 from megatron_osim.trainer import Trainer
 
 
@@ -124,7 +125,7 @@ def forward_scores(
         found.append(scores)
         return LossSum(scores.logprobs_T.sum() * 0.0, 0.0, {})
 
-    _run_schedule(
+    micro_batches = _run_schedule(
         trainer,
         batches,
         _labels_head(trainer, keep, temperature),
@@ -132,9 +133,9 @@ def forward_scores(
         forward_only=True,
     )
     out = []
-    for i, batch in enumerate(batches):
+    for i, (batch, part) in enumerate(zip(batches, micro_batches, strict=True)):
         if trainer.ranks.is_last_stage:
-            logprobs, entropy = found[i].logprobs_T[: batch.num_tokens], found[i].entropy_T[: batch.num_tokens]
+            logprobs, entropy = part.original(found[i].logprobs_T), part.original(found[i].entropy_T)
         else:
             logprobs = torch.empty(batch.labels_T.shape, device=trainer.ranks.device)
             entropy = torch.empty(batch.num_tokens, device=trainer.ranks.device)
@@ -155,11 +156,11 @@ def forward_top_k(trainer: Trainer, batches: Sequence[PackedBatch], k: int) -> l
         found.append(top_k_tokens(hidden, weight_Vh, k, vocab_size=trainer.arch.vocab_size, sequence_parallel=split))
         return LossSum(hidden.sum() * 0.0, 0.0, {})
 
-    _run_schedule(trainer, batches, head, _Tally(trainer.ranks.device), forward_only=True)
+    micro_batches = _run_schedule(trainer, batches, head, _Tally(trainer.ranks.device), forward_only=True)
     out = []
-    for i, batch in enumerate(batches):
+    for i, (batch, part) in enumerate(zip(batches, micro_batches, strict=True)):
         if trainer.ranks.is_last_stage:
-            ids_Tk = found[i][: batch.num_tokens].contiguous()
+            ids_Tk = part.original(found[i])
         else:
             ids_Tk = torch.empty(batch.num_tokens, k, dtype=torch.int64, device=trainer.ranks.device)
         _from_last_stage(trainer, ids_Tk)
@@ -204,7 +205,7 @@ class _Tally:
             dist.broadcast_object_list(names, last, group=group, device=self.device)
         zero = torch.zeros((), dtype=torch.float64, device=self.device)
         packed = torch.stack([self.sums.get(name, zero) for name in names[0]])
-        dist.all_reduce(packed, group=parallel_state.get_data_parallel_group())
+        dist.all_reduce(packed, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
         if trainer.ranks.pipeline_size > 1:
             dist.broadcast(packed, last, group=group)
         return dict(zip(names[0], packed.tolist(), strict=True))
@@ -217,36 +218,27 @@ def _run_schedule(
     tally: _Tally,
     *,
     forward_only: bool,
-) -> None:
-    """Megatron's schedule for this layout: plain, 1F1B or interleaved."""
+) -> list[MicroBatch]:
+    """Megatron's schedule for this layout: plain, 1F1B or interleaved. Returns what it worked on."""
     if not batches:
         raise ValueError("every replica needs at least one micro-batch; give one whose weights are 0")
-    batches = _even_lengths(trainer, batches)
+    micro_batches = prepare(trainer, batches)
     config = get_model_config(trainer.models[0])
     config.finalize_model_grads_func = partial(_finalize, tally)
-    iterators = [iter(batches) for _ in trainer.models]
-    step = partial(_forward_step, head, tally)
+    iterators = [iter(micro_batches) for _ in trainer.models]
+    step = partial(_forward_step, trainer, head, tally)
     get_forward_backward_func()(
         forward_step_func=step,
         data_iterator=iterators if len(iterators) > 1 else iterators[0],
         model=trainer.models if len(trainer.models) > 1 else trainer.models[0],
-        num_microbatches=len(batches),
-        seq_length=batches[0].num_tokens,
+        num_microbatches=len(micro_batches),
+        # Megatron divides it over the context and sequence parallel ranks; only pipelines look at it.
+        seq_length=micro_batches[0].num_tokens,
         micro_batch_size=1,
-        decoder_seq_length=batches[0].num_tokens,
+        decoder_seq_length=micro_batches[0].num_tokens,
         forward_only=forward_only,
     )
-
-
-def _even_lengths(trainer: Trainer, batches: Sequence[PackedBatch]) -> list[PackedBatch]:
-    """Pad where the layout needs it: pipelines exchange one shape, sequence parallelism splits evenly."""
-    multiple = trainer.ranks.tensor_size if trainer.parallel.sequence_parallel else 1
-    longest = max(batch.num_tokens for batch in batches)
-    lengths = [longest if trainer.ranks.pipeline_size > 1 else batch.num_tokens for batch in batches]
-    return [
-        batch.padded(math.ceil(length / multiple) * multiple).to(trainer.ranks.device)
-        for batch, length in zip(batches, lengths, strict=True)
-    ]
+    return micro_batches
 
 
 def _labels_head(trainer: Trainer, loss_fn: LossFn, temperature: float) -> Head:
@@ -267,18 +259,21 @@ def _labels_head(trainer: Trainer, loss_fn: LossFn, temperature: float) -> Head:
 
 
 def _forward_step(
+    trainer: Trainer,
     head: Head,
     tally: _Tally,
-    iterator: Iterator[PackedBatch],
+    iterator: Iterator[MicroBatch],
     model: torch.nn.Module,
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Any]]]]:
     """Megatron's forward_step_func: the output of this chunk, and how the last stage turns it into a loss."""
-    batch = next(iterator)
+    micro_batch = next(iterator)
+    batch = micro_batch.batch
     hidden = model(
         input_ids=batch.token_ids_T.unsqueeze(0),
         position_ids=batch.position_ids_T.unsqueeze(0),
         attention_mask=None,
-        packed_seq_params=_packed_seq_params(batch),
+        packed_seq_params=micro_batch.packed_seq_params,
+        **_padding_mask(trainer, micro_batch, unwrap_model(model)),
     )
 
     def loss(hidden: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
@@ -290,17 +285,15 @@ def _forward_step(
     return hidden, loss
 
 
-def _packed_seq_params(batch: PackedBatch) -> PackedSeqParams:
-    # The longest segment, not the length of the batch: Megatron's rotary embedding takes a table as long as the whole
-    # batch for one of absolute positions and would not restart them.
-    longest = max(batch.segment_lengths)
-    return PackedSeqParams(
-        qkv_format="thd",
-        cu_seqlens_q=batch.cu_seqlens,
-        cu_seqlens_kv=batch.cu_seqlens,
-        max_seqlen_q=longest,
-        max_seqlen_kv=longest,
-    )
+def _padding_mask(trainer: Trainer, micro_batch: MicroBatch, model: DecoderModel) -> dict[str, Tensor]:
+    """Tells routers what is padding: the load-balancing loss must not depend on how much of it a layout needs."""
+    if trainer.arch.moe is None:
+        return {}
+    padding_T = micro_batch.padding_T
+    if trainer.parallel.sequence_parallel and not model.pre_process:
+        # Megatron splits the mask on the first stage only.
+        padding_T = padding_T.chunk(trainer.ranks.tensor_size)[trainer.ranks.tensor_rank]
+    return {"padding_mask": padding_T.unsqueeze(0)}
 
 
 def _finalize(tally: _Tally, model: list[torch.nn.Module], _num_tokens: Tensor | None, **kwargs: Any) -> None:

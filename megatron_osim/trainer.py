@@ -17,7 +17,7 @@ from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.tensor_parallel.layers import set_tensor_model_parallel_attributes
 from megatron.core.utils import get_model_config
 
-from megatron_osim.config import ArchitectureConfig, OptimizerConfig, ParallelConfig
+from megatron_osim.config import ArchitectureConfig, Fp8Config, OptimizerConfig, ParallelConfig
 from megatron_osim.convert.mapping import Replicated, Row, rule_for
 from megatron_osim.model import DTYPES, DecoderModel, Precision
 from megatron_osim.runtime import Ranks
@@ -38,6 +38,7 @@ class Trainer:
     optimizer: Any
     """Megatron's optimizer (a ChainedOptimizer)."""
     clip_grad: float
+    fp8: Fp8Config | None = None
 
     def gradient_norm(self) -> float:
         """Global norm of the summed gradients; call once, after the backward pass."""
@@ -62,6 +63,7 @@ def build_trainer(
     ranks: Ranks,
     *,
     precision: Precision = "fp32",
+    fp8: Fp8Config | None = None,
     gloo_groups: bool = True,
 ) -> Trainer:
     """Wrap chunks that already hold their weights (the optimizer's master weights are copies of them).
@@ -97,7 +99,7 @@ def build_trainer(
     )
     built = get_megatron_optimizer(megatron_config, models, use_gloo_process_groups=gloo_groups)
     config.grad_scale_func = built.scale_loss if torch.is_tensor(built.get_loss_scale()) else None
-    return Trainer(arch, parallel, precision, ranks, chunks, models, built, optimizer.clip_grad)
+    return Trainer(arch, parallel, precision, ranks, chunks, models, built, optimizer.clip_grad, fp8)
 
 
 def _mark_tensor_parallel(chunk: DecoderModel, arch: ArchitectureConfig) -> None:

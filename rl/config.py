@@ -133,6 +133,8 @@ class RLConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> RLConfig:
+        if self.parallel.context > 1:
+            raise ValueError("parallel.context > 1 is for midtraining: losses per sequence need it whole on a rank")
         names = [t.task for t in self.tasks]
         if len(set(names)) != len(names):
             raise ValueError(f"each task appears once; these do not: {', '.join(sorted(names))}")

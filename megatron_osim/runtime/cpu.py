@@ -26,7 +26,7 @@ import torch
 from common.errors import UsageError
 
 MEGATRON = "megatron.core"
-TESTED_MEGATRON = ("0.16.",)
+TESTED_MEGATRON = ("0.16.", "0.19.")
 FACTORIES = ("tensor", "zeros", "ones", "empty", "full", "arange", "zeros_like", "empty_like", "ones_like")
 MODULES = (
     "megatron.core.distributed",
@@ -189,6 +189,19 @@ def adapt_tensor_types(_view: _Copy) -> None:
     torch.Tensor.type = tensor_type
 
 
+def adapt_expert_splits(_view: _Copy) -> None:
+    """Split sizes of the experts' all-to-all are copied to the host as lists only where they are CUDA tensors."""
+    dispatcher: Any = importlib.import_module("megatron.core.transformer.moe.token_dispatcher")
+    original = _existing(dispatcher, "maybe_move_tensor_to_cpu")
+
+    @functools.wraps(original)
+    def move(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:
+        moved = original(tensor, as_numpy, record_stream)
+        return moved.numpy() if as_numpy and torch.is_tensor(moved) else moved
+
+    dispatcher.maybe_move_tensor_to_cpu = move
+
+
 def adapt_compilation(_view: _Copy) -> None:
     """Functions that Megatron compiles for GPUs run as they are written; compiling them here needs a C++
     toolchain."""
@@ -210,5 +223,6 @@ ADAPTATIONS: dict[str, Callable[[Any], None]] = {
     "generators": adapt_generators,
     "streams": adapt_streams,
     "tensor_types": adapt_tensor_types,
+    "expert_splits": adapt_expert_splits,
     "compilation": adapt_compilation,
 }

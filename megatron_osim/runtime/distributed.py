@@ -35,6 +35,8 @@ class Ranks:
     data_size: int
     device: torch.device
     capability: Capability
+    context_rank: int = 0
+    context_size: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -102,6 +104,8 @@ def initialize(
         data_size=parallel_state.get_data_parallel_world_size(),
         device=device,
         capability=capability,
+        context_rank=parallel_state.get_context_parallel_rank(),
+        context_size=parallel.context,
     )
 
 

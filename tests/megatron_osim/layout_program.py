@@ -44,23 +44,41 @@ CASES = {
         2,
         {"pipeline": 2, "virtual_pipeline": 2, "overlap_p2p_comm": True, "deallocate_pipeline_outputs": False},
     ),
+    "pp2_batched": Case(2, PLAIN | {"pipeline": 2, "batch_p2p_comm": True}),
+    "pp4_vp2_batched": Case(4, {"pipeline": 4, "virtual_pipeline": 2, "batch_p2p_comm": True}, "deep"),
     "tp2_pp2": Case(4, PLAIN | {"tensor": 2, "pipeline": 2}),
     "dp2": Case(2, PLAIN),
     "dp2_distributed_optimizer": Case(2, {}),
     "dp2_overlap": Case(2, {"overlap_grad_reduce": True}),
     "dp2_tp2_sp": Case(4, {"tensor": 2, "sequence_parallel": True}),
     "selective_recompute": Case(1, PLAIN | {"recompute": "selective"}),
+    "full_recompute": Case(1, PLAIN | {"recompute": "full"}),
     "tp2_sp_full_recompute": Case(2, {"tensor": 2, "sequence_parallel": True, "recompute": "full"}),
+    "cp2": Case(2, {"context": 2}),
+    "cp2_tp2_sp": Case(4, {"context": 2, "tensor": 2, "sequence_parallel": True}),
+    "cp2_pp2": Case(4, {"context": 2, "pipeline": 2, "recompute": "full"}),
+    "cp2_dp2": Case(4, {"context": 2}),
     "tied_tp1": Case(1, PLAIN, "tied"),
     "tied_pp2": Case(2, {"pipeline": 2}, "tied"),
     "tied_tp2_pp2_sp": Case(4, {"tensor": 2, "pipeline": 2, "sequence_parallel": True}, "tied"),
     "qwen2_tp1": Case(1, {}, "qwen2"),
     "qwen2_tp2": Case(2, {"tensor": 2}, "qwen2"),
+    "deep_tp1": Case(1, PLAIN, "deep"),
+    "moe_tp1": Case(1, {}, "moe"),
+    "moe_ep2": Case(2, {"expert": 2}, "moe"),
+    "moe_pp2_ep2": Case(4, {"expert": 2, "pipeline": 2}, "moe"),
+    "moe_ep2_cp2": Case(4, {"expert": 2, "context": 2}, "moe"),
 }
 MODELS = {
     "untied": tiny(),
     "tied": tiny(tie_word_embeddings=True),
     "qwen2": tiny(model_type="qwen2"),
+    "deep": tiny(num_hidden_layers=8, hidden_size=32, intermediate_size=64, head_dim=8),
+    "moe": tiny(
+        model_type="qwen3_moe",
+        num_hidden_layers=2,
+        moe={"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    ),
 }
 
 
@@ -74,7 +92,7 @@ def run_case(name: str, case: Case, out: Path) -> None:
         load_random(chunks, arch, seed=1)
         export_hf(chunks, arch, out / f"{name}.initial")
         trainer = build_trainer(chunks, arch, parallel, OptimizerConfig(weight_decay=0.1), ranks)
-        scores = forward_logprobs(trainer, global_batch(0, 2), temperature=0.7)
+        scores = forward_logprobs(trainer, global_batch(0, GLOBAL_BATCH), temperature=0.7)
         schedule = OptimizerConfig(lr=1e-3, warmup_steps=10)
         losses, norms = [], []
         for step in range(STEPS):

@@ -12,7 +12,7 @@ import pytest
 
 from common.config import dump_yaml, load, validate
 from common.errors import ConfigError
-from megatron_osim.config import ArchitectureConfig, MidtrainConfig, OptimizerConfig, ParallelConfig
+from megatron_osim.config import ArchitectureConfig, Fp8Config, MidtrainConfig, OptimizerConfig, ParallelConfig
 from megatron_osim.layout import Capability, check_layout, layout_violations
 
 CPU = Capability()
@@ -46,7 +46,7 @@ def test_all_violations_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as e:
         check_layout(
             arch(num_hidden_layers=5, num_key_value_heads=2),
-            ParallelConfig(tensor=4, pipeline=2, virtual_pipeline=2, batch_p2p_comm=True, context=2),
+            ParallelConfig(tensor=4, pipeline=2, virtual_pipeline=2, batch_p2p_comm=True, context_comm="a2a"),
             world_size=12,
             capability=CPU,
             global_batch=8,
@@ -75,10 +75,58 @@ def test_overlapped_messages_whose_buffers_are_freed_are_refused_over_gloo_only(
     assert violations(**setting, capability=GPU) == []
 
 
-@pytest.mark.parametrize("capability", [CPU, GPU])
-def test_context_parallelism_without_transformer_engine_is_refused(capability: Capability) -> None:
-    [text] = violations(context=2, capability=capability)
+TE = Capability(cuda=True, transformer_engine=True)
+EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+
+
+def test_context_parallelism_runs_anywhere_but_its_exchange_needs_transformer_engine() -> None:
+    assert violations(context=2) == []
+    [text] = violations(context=2, context_comm="a2a")
     assert "Transformer Engine" in text
+    assert violations(context=2, context_comm="a2a", capability=TE) == []
+    [text] = violations(context=8, context_comm="a2a", capability=TE)
+    assert "do not split over context" in text
+
+
+@pytest.mark.parametrize("capability", [CPU, GPU])
+def test_fp8_without_transformer_engine_is_refused(capability: Capability) -> None:
+    def found(capability: Capability, **changes: object) -> list[str]:
+        layout, size = ParallelConfig(), {"world_size": 1, "capability": capability}
+        return layout_violations(arch(**changes), layout, fp8=Fp8Config(), **size)
+
+    [text] = found(capability)
+    assert "fp8 needs Transformer Engine" in text
+    assert found(TE) == []
+    assert "multiple of 16" in found(TE, intermediate_size=120)[0]
+
+
+def test_fp8_needs_bf16() -> None:
+    with pytest.raises(ConfigError, match="fp8 needs precision bf16"):
+        validate(MidtrainConfig, MINIMAL | {"fp8": {}}, where="test")
+    assert validate(MidtrainConfig, MINIMAL | {"fp8": {}, "precision": "bf16"}, where="test").fp8 == Fp8Config()
+
+
+def test_experts_are_spread_over_context_and_data_ranks_and_not_cut_on_cpu() -> None:
+    moe = arch(model_type="qwen3_moe", moe=EXPERTS)
+
+    def found(world_size: int, capability: Capability = CPU, **parallel: object) -> list[str]:
+        config = ParallelConfig.model_validate(parallel)
+        return layout_violations(moe, config, world_size=world_size, capability=capability)
+
+    assert found(4, expert=4) == found(4, expert=4, context=2) == []
+    assert "not a multiple of expert" in found(3, expert=3)[0]
+    assert "do not split over" in found(2, expert=4)[0]
+    assert "gloo cannot do" in found(2, tensor=2, sequence_parallel=True)[0]
+    assert found(2, TE, tensor=2, sequence_parallel=True) == []
+    assert "need sequence_parallel" in found(2, TE, tensor=2)[0]
+    assert "model with experts" in violations(expert=2)[0]
+
+
+def test_steps_or_epochs_are_given_and_not_both() -> None:
+    for changes in ({"epochs": 1.0}, {"steps": 0}):
+        with pytest.raises(ConfigError, match="exactly one of steps and epochs"):
+            validate(MidtrainConfig, MINIMAL | changes, where="test")
+    assert validate(MidtrainConfig, MINIMAL | {"steps": 0, "epochs": 0.5}, where="test").epochs == 0.5
 
 
 def test_a_batch_that_does_not_split_is_refused() -> None:
@@ -124,4 +172,5 @@ def test_parameter_count_of_qwen3_8b() -> None:
     )
     assert qwen3_8b.num_parameters == 8_190_735_360
     # peers.md C1: 45.4 GFLOP per token plus 0.885 MFLOP times the sequence length
+    assert qwen3_8b.matmul_flops_per_token == pytest.approx(45.4e9, rel=0.01)
     assert qwen3_8b.flops_per_token(8192) == pytest.approx(52.7e9, rel=0.01)

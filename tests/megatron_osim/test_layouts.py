@@ -14,7 +14,7 @@ from tests.megatron_osim.layout_program import CASES
 from tests.megatron_osim.spmd import start
 
 pytestmark = pytest.mark.slow
-BASES = {"untied": "tp1", "tied": "tied_tp1", "qwen2": "qwen2_tp1"}
+BASES = {"untied": "tp1", "tied": "tied_tp1", "qwen2": "qwen2_tp1", "deep": "deep_tp1", "moe": "moe_tp1"}
 OTHERS = [name for name in CASES if name not in BASES.values()]
 
 

@@ -29,7 +29,7 @@ from megatron_osim.config import ArchitectureConfig, DataConfig, MidtrainConfig,
 from megatron_osim.config import SourceConfig as Source
 from megatron_osim.midtrain import Midtraining
 from megatron_osim.runtime import initialize, shutdown
-from megatron_osim.train_step import _packed_seq_params
+from megatron_osim.micro_batch import prepare
 from megatron_osim.trainer import Trainer
 from tests.megatron_osim.corpus import make_corpus
 
@@ -53,16 +53,17 @@ def bare_step(trainer: Trainer, batches: list[PackedBatch]) -> None:
     model.train()
     model.zero_grad_buffer()
     trainer.optimizer.zero_grad()
-    data = iter(batches)
+    data = iter(prepare(trainer, batches))
 
     def forward(_: object, chunk: torch.nn.Module) -> tuple:
-        batch = next(data)
+        micro = next(data)
+        batch = micro.batch
         losses = chunk(
             input_ids=batch.token_ids_T.unsqueeze(0),
             position_ids=batch.position_ids_T.unsqueeze(0),
             attention_mask=None,
             labels=batch.labels_T.unsqueeze(0),
-            packed_seq_params=_packed_seq_params(batch),
+            packed_seq_params=micro.packed_seq_params,
         )
         weight = batch.values["weight"]
         return losses, lambda x: ((x[0] * weight).sum(), weight.sum().int(), {})
