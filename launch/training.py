@@ -17,6 +17,7 @@ from common.run_folder import RunFolder
 from launch.local import run_local
 from launch.progress import MetricsTail, show
 from megatron_osim.config import ArchitectureConfig, MidtrainConfig
+from megatron_osim.epochs import with_steps
 from megatron_osim.layout import check_layout
 from rl.config import RLConfig
 
@@ -24,6 +25,11 @@ from rl.config import RLConfig
 def midtrain(config: MidtrainConfig, folder: Path, ranks: int) -> RunFolder:
     """Train to the end on `ranks` local processes. Raises what the ranks raise, Interrupted after a stop request."""
     shards = check_shards(config)
+    config = with_steps(config)
+    if config.generation is not None:
+        from launch.midtrain_worker import evaluation_config
+
+        evaluation_config(config.generation, folder)  # a wrong recipe is told now, not at the first evaluation
     from megatron_osim.runtime.capability import detect_capability  # torch: only when all else is well
 
     check_layout(
@@ -32,8 +38,10 @@ def midtrain(config: MidtrainConfig, folder: Path, ranks: int) -> RunFolder:
         world_size=ranks,
         capability=detect_capability(),
         global_batch=config.global_batch,
+        fp8=config.fp8,
     )
-    return _run("megatron_osim.worker", config, folder, ranks, config.steps, "midtrain", shards)
+    worker = "launch.midtrain_worker" if config.generation else "megatron_osim.worker"
+    return _run(worker, config, folder, ranks, config.steps, "midtrain", shards)
 
 
 def rl(config: RLConfig, folder: Path, ranks: int) -> RunFolder:

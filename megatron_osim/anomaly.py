@@ -18,6 +18,7 @@ class AnomalyWatch:
     def __init__(self, config: AnomalyConfig) -> None:
         self.config = config
         self.norms: deque[float] = deque(maxlen=config.window)
+        self.losses: deque[float] = deque(maxlen=config.window)
         self.reason = ""
         self.skipped_in_a_row = 0
 
@@ -29,6 +30,7 @@ class AnomalyWatch:
             return False
         self.skipped_in_a_row = 0
         self.norms.append(grad_norm)
+        self.losses.append(loss)
         return True
 
     @property
@@ -41,10 +43,15 @@ class AnomalyWatch:
             return f"the loss is {loss}"
         if not math.isfinite(grad_norm):
             return f"the gradient norm is {grad_norm}"
-        factor = self.config.spike_factor
+        return self._spike("gradient norm", grad_norm, self.norms, self.config.spike_factor) or self._spike(
+            "loss", loss, self.losses, self.config.loss_spike_factor
+        )
+
+    def _spike(self, name: str, value: float, earlier: deque[float], factor: float | None) -> str:
         # Half a window must be known before a jump can be told from the noise of the start.
-        if factor is not None and len(self.norms) * 2 >= self.config.window:
-            usual = median(self.norms)
-            if grad_norm > factor * usual:
-                return f"the gradient norm {grad_norm:.4g} is more than {factor:g} times the usual {usual:.4g}"
-        return ""
+        if factor is None or len(earlier) * 2 < self.config.window:
+            return ""
+        usual = median(earlier)
+        if value <= factor * usual:
+            return ""
+        return f"the {name} {value:.4g} is more than {factor:g} times the usual {usual:.4g}"

@@ -218,7 +218,7 @@ class MidtrainConfig(Config):
     profile: ProfileConfig | None = None
     generation: GenerationConfig | None = None
     peak_tflops: float | None = Field(default=None, gt=0)
-    """Dense peak of one device in this precision, for MFU; None = known for NVIDIA's data centre GPUs, else no MFU."""
+    """Dense peak of one device in this precision, for MFU; None = from a table of GPUs, and no MFU for others."""
 
     @model_validator(mode="after")
     def _check(self) -> MidtrainConfig:

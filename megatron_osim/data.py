@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class PackedSource:
     shards: tuple[PackedShard, ...]
     ends: tuple[int, ...]
     """Bins up to and including each shard."""
+    codes: tuple[np.ndarray, ...] | None = None
+    """Per shard: source code of the shard -> index of the run's data sources (`TrainingData.data_sources`)."""
 
     @classmethod
     def open(cls, config: SourceConfig, *, sequence_length: int, vocab_size: int) -> PackedSource:
@@ -50,12 +52,23 @@ class PackedSource:
         return self.shards[which], index - (self.ends[which] - self.shards[which].num_bins)
 
     def batch(self, index: int) -> PackedBatch:
-        """One bin; values["weight"] is 1 where the label is a training target."""
-        shard, local = self.locate(index)
-        packed = shard.bin(local)
+        """One bin; values["weight"] is 1 where the label is a training target, values["source"] the data source."""
+        which = bisect_right(self.ends, index)
+        packed = self.shards[which].bin(index - (self.ends[which] - self.shards[which].num_bins))
         cuts = np.cumsum(packed.segment_lengths)[:-1]
-        weights = packed.train.astype(np.float32)
-        return PackedBatch.from_sequences(np.split(packed.token_ids, cuts), {"weight": np.split(weights, cuts)})
+        values = {"weight": np.split(packed.train.astype(np.float32), cuts)}
+        if self.codes is not None:
+            sources = self.codes[which][packed.source_ids].astype(np.float32)
+            values["source"] = [
+                np.full(n, s, np.float32) for n, s in zip(packed.segment_lengths, sources, strict=True)
+            ]
+        return PackedBatch.from_sequences(np.split(packed.token_ids, cuts), values)
+
+    def numbered(self, names: Sequence[str]) -> PackedSource:
+        """The same source, whose batches tell data sources by their index in `names`."""
+        index = {name: i for i, name in enumerate(names)}
+        codes = tuple(np.array([index[name] for name in shard.manifest.sources]) for shard in self.shards)
+        return replace(self, codes=codes)
 
 
 def _check(shard: PackedShard, prefix: Path, vocab_size: int) -> None:
@@ -74,7 +87,9 @@ class TrainingData:
     """The training mixture of one run, as seen by one replica."""
 
     def __init__(self, config: DataConfig, *, global_batch: int, seed: int, vocab_size: int) -> None:
-        self.sources = _open_all(config.sources, config, vocab_size)
+        opened = _open_all(config.sources, config, vocab_size)
+        self.data_sources = sorted({n for s in opened for shard in s.shards for n in shard.manifest.sources})
+        self.sources = [source.numbered(self.data_sources) for source in opened]
         weights = [s.weight for s in config.sources if s.weight is not None]
         self.mixture: Mixture = make_mixture([s.num_bins for s in self.sources], weights or None, seed)
         self.global_batch = global_batch

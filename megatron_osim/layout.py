@@ -104,10 +104,11 @@ def _experts(arch: ArchitectureConfig, p: ParallelConfig, world_size: int, capab
     out = []
     if arch.moe.num_experts % p.expert:
         out.append(f"num_experts {arch.moe.num_experts} is not a multiple of expert = {p.expert}")
-    if world_size % (p.tensor * p.pipeline * p.expert):
+    ranks = p.tensor * p.pipeline * p.expert
+    if world_size % ranks:
         out.append(
-            f"{world_size} ranks do not split over tensor*pipeline*expert = {p.tensor * p.pipeline * p.expert}: experts "
-            "are spread over the context and data parallel ranks"
+            f"{world_size} ranks do not split over tensor*pipeline*expert = {ranks}: experts are spread over the "
+            "context and data parallel ranks"
         )
     if p.tensor > 1 and not p.sequence_parallel:
         out.append("experts with tensor > 1 need sequence_parallel: the dispatcher splits tokens over those ranks")
@@ -159,8 +160,8 @@ def _kernels(arch: ArchitectureConfig, p: ParallelConfig, capability: Capability
         )
     if p.context_comm == "a2a" and (arch.num_key_value_heads // p.tensor) % p.context:
         out.append(
-            f"context_comm = a2a splits heads: {arch.num_key_value_heads} key-value heads over tensor = {p.tensor} do "
-            f"not split over context = {p.context}"
+            f"context_comm = a2a splits heads: {arch.num_key_value_heads} key-value heads over tensor = {p.tensor} "
+            f"do not split over context = {p.context}"
         )
     if fp8 is not None and not capability.te_layers:
         out.append("fp8 needs Transformer Engine on a GPU: no other layers multiply in FP8")

@@ -81,13 +81,14 @@ def _packed_seq_params(batch: PackedBatch, device: torch.device) -> PackedSeqPar
     # batch for one of absolute positions and would not restart them.
     longest = max(batch.segment_lengths)
     bounds = batch.cu_seqlens.to(device)
+    context = parallel_state.get_context_parallel_world_size()
     return PackedSeqParams(
         qkv_format="thd",
         cu_seqlens_q=bounds,
         cu_seqlens_kv=bounds,
-        # Padding inside a segment is ordinary tokens here; Transformer Engine asks for both under context parallelism.
-        cu_seqlens_q_padded=bounds if parallel_state.get_context_parallel_world_size() > 1 else None,
-        cu_seqlens_kv_padded=bounds if parallel_state.get_context_parallel_world_size() > 1 else None,
+        # Padding inside a segment is ordinary tokens here; Transformer Engine asks for it with context ranks.
+        cu_seqlens_q_padded=bounds if context > 1 else None,
+        cu_seqlens_kv_padded=bounds if context > 1 else None,
         max_seqlen_q=longest,
         max_seqlen_kv=longest,
     )

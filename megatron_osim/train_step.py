@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,8 @@ class LossSum:
     count: float | Tensor
     """What the loss is divided by, summed over the global batch: tokens, or any positive weight."""
     metrics: Mapping[str, Tensor]
-    """Further scalar sums (no gradient); every micro-batch of every replica gives the same names."""
+    """Further sums (no gradient), scalars or vectors; every micro-batch of every replica gives the same names and
+    sizes."""
 
 
 LossFn = Callable[[TokenScores, PackedBatch], LossSum]
@@ -59,7 +60,9 @@ class StepResult:
     updated: bool
     """False when `accept` refused the gradients: weights and optimizer are as before."""
     sums: Mapping[str, float]
-    """The loss function's metrics, summed over the global batch."""
+    """The loss function's scalar metrics, summed over the global batch."""
+    vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Its vectors, likewise."""
 
     def mean(self, name: str) -> float:
         """A metric divided by the count."""
@@ -88,14 +91,14 @@ def train_step(
     trainer.optimizer.zero_grad()
     tally = _Tally(trainer.ranks.device)
     _run_schedule(trainer, batches, _labels_head(trainer, loss_fn, temperature), tally, forward_only=False)
-    sums = tally.over_job(trainer)
+    sums, vectors = tally.over_job(trainer)
     count = sums.pop("count")
     loss = sums.pop("loss") / count if count else 0.0
     grad_norm = trainer.gradient_norm()
     accepted = count > 0 and (accept is None or accept(loss, grad_norm))
     if accepted:
         trainer.apply_gradients(lr, grad_norm)
-    return StepResult(loss, count, grad_norm, accepted, sums)
+    return StepResult(loss, count, grad_norm, accepted, sums, vectors)
 
 
 @torch.no_grad()
@@ -107,9 +110,9 @@ def evaluate_loss(
         model.eval()
     tally = _Tally(trainer.ranks.device)
     _run_schedule(trainer, batches, _labels_head(trainer, loss_fn, temperature), tally, forward_only=True)
-    sums = tally.over_job(trainer)
+    sums, vectors = tally.over_job(trainer)
     count = sums.pop("count")
-    return StepResult(sums.pop("loss") / count if count else math.nan, count, 0.0, False, sums)
+    return StepResult(sums.pop("loss") / count if count else math.nan, count, 0.0, False, sums, vectors)
 
 
 @torch.no_grad()
@@ -191,24 +194,34 @@ class _Tally:
     def add(self, loss: LossSum) -> None:
         for name, value in {"loss": loss.total, "count": loss.count, **loss.metrics}.items():
             value = torch.as_tensor(value, device=self.device).detach().double()
-            self.sums[name] = self.sums.get(name, torch.zeros((), dtype=torch.float64, device=self.device)) + value
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def count(self) -> Tensor:
         return self.sums.get("count", torch.zeros((), dtype=torch.float64, device=self.device)).clone()
 
-    def over_job(self, trainer: Trainer) -> dict[str, float]:
-        """Sums over all replicas, on every rank."""
-        names = [sorted(self.sums)]
+    def over_job(self, trainer: Trainer) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Scalar and vector sums over all replicas, on every rank."""
+        shapes = [[(name, tuple(self.sums[name].shape)) for name in sorted(self.sums)]]
         last = parallel_state.get_pipeline_model_parallel_last_rank()
         group = parallel_state.get_pipeline_model_parallel_group()
         if trainer.ranks.pipeline_size > 1:
-            dist.broadcast_object_list(names, last, group=group, device=self.device)
+            dist.broadcast_object_list(shapes, last, group=group, device=self.device)
         zero = torch.zeros((), dtype=torch.float64, device=self.device)
-        packed = torch.stack([self.sums.get(name, zero) for name in names[0]])
+        parts = [self.sums.get(name, zero.expand(shape)).reshape(-1) for name, shape in shapes[0]]
+        packed = torch.cat(parts)
         dist.all_reduce(packed, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
         if trainer.ranks.pipeline_size > 1:
             dist.broadcast(packed, last, group=group)
-        return dict(zip(names[0], packed.tolist(), strict=True))
+        scalars: dict[str, float] = {}
+        vectors: dict[str, list[float]] = {}
+        values = iter(packed.tolist())
+        for (name, shape), part in zip(shapes[0], parts, strict=True):
+            found = [next(values) for _ in range(part.numel())]
+            if shape:
+                vectors[name] = found
+            else:
+                scalars[name] = found[0]
+        return scalars, vectors
 
 
 def _run_schedule(

@@ -7,16 +7,21 @@ and resumable.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.config import load
 from common.errors import run_main
 from common.run_folder import RunFolder
 from megatron_osim.config import MidtrainConfig
 
+if TYPE_CHECKING:
+    from megatron_osim.evaluation import Evaluate
 
-def main() -> None:
-    """Parse arguments, join the job, train, leave the job."""
+
+def main(make_evaluate: Callable[[MidtrainConfig], Evaluate] | None = None) -> None:
+    """Parse arguments, join the job, train, leave the job. `make_evaluate` gives what config.generation needs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--rank", type=int, default=0)
@@ -38,7 +43,8 @@ def main() -> None:
             rendezvous=options.rendezvous,
             timeout_s=options.timeout_s,
         )
-        midtrain(RunFolder(options.run_dir), config, ranks)
+        evaluate = make_evaluate(config) if make_evaluate and config.generation else None
+        midtrain(RunFolder(options.run_dir), config, ranks, evaluate)
     finally:
         shutdown()
 

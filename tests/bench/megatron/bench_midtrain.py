@@ -27,9 +27,9 @@ from common.run_folder import RunFolder
 from megatron_osim.batch import PackedBatch
 from megatron_osim.config import ArchitectureConfig, DataConfig, MidtrainConfig, OptimizerConfig, ParallelConfig
 from megatron_osim.config import SourceConfig as Source
+from megatron_osim.micro_batch import prepare
 from megatron_osim.midtrain import Midtraining
 from megatron_osim.runtime import initialize, shutdown
-from megatron_osim.micro_batch import prepare
 from megatron_osim.trainer import Trainer
 from tests.megatron_osim.corpus import make_corpus
 
