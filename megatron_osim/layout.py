@@ -104,12 +104,6 @@ def _experts(arch: ArchitectureConfig, p: ParallelConfig, world_size: int, capab
     out = []
     if arch.moe.num_experts % p.expert:
         out.append(f"num_experts {arch.moe.num_experts} is not a multiple of expert = {p.expert}")
-    ranks = p.tensor * p.pipeline * p.expert
-    if world_size % ranks:
-        out.append(
-            f"{world_size} ranks do not split over tensor*pipeline*expert = {ranks}: experts are spread over the "
-            "context and data parallel ranks"
-        )
     if p.tensor > 1 and not p.sequence_parallel:
         out.append("experts with tensor > 1 need sequence_parallel: the dispatcher splits tokens over those ranks")
     if p.tensor > 1 and not capability.cuda:

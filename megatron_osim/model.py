@@ -7,6 +7,7 @@ every layout.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -58,6 +59,9 @@ def build_model(
     `capability` chooses the layers; None = this machine's.
     """
     capability = capability or detect_capability()
+    if precision == "fp32":
+        # Transformer Engine has no packed attention in fp32.
+        capability = replace(capability, transformer_engine=False)
     config = transformer_config(arch, parallel, precision=precision, fp8=fp8, capability=capability)
     stages = range(parallel.virtual_pipeline) if parallel.virtual_pipeline else (None,)
     chunks = [_build_chunk(arch, config, stage, capability) for stage in stages]

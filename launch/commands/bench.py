@@ -18,12 +18,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @app.command(**example("osim bench --list", "osim bench play"))
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="Parts of benchmark names; none: all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names or parts of names; none: all.")] = None,
     only_list: Annotated[bool, typer.Option("--list", help="Name the benchmarks and stop.")] = False,
 ) -> None:
     """The benchmarks of tests/bench, side by side in one run. Each prints its own comparison."""
     found = {path.stem.removeprefix("bench_"): path for path in sorted(ROOT.glob("tests/bench/**/bench_*.py"))}
-    chosen = {name: path for name, path in found.items() if not names or any(part in name for part in names)}
+    wanted = names or [""]
+    chosen = {
+        name: path
+        for name, path in found.items()
+        if any(name == part or (part in name and part not in found) for part in wanted)
+    }
     if not chosen:
         raise UsageError(
             "no such benchmark", fix=f"one of {', '.join(found) or 'none: run it from a source checkout'}"

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from megatron_osim.checkpoint import Checkpointer
-from megatron_osim.config import CheckpointConfig, ParallelConfig
+from megatron_osim.config import ArchitectureConfig, CheckpointConfig, ParallelConfig
 from megatron_osim.runtime import Ranks
 from megatron_osim.train_step import token_mean_loss, train_step
 from megatron_osim.trainer import Trainer
-from tests.megatron_osim.layout_program import PLAIN
-from tests.megatron_osim.samples import global_batch, make_trainer, tiny
+from tests.megatron_osim.layout_program import MODELS, PLAIN
+from tests.megatron_osim.samples import global_batch, make_trainer
 from tests.megatron_osim.spmd import layout
 
 SAVED_AT, LAST = 10, 22
@@ -24,15 +24,34 @@ LAYOUTS: dict[str, tuple[int, dict]] = {
     "pp2_vp2": (2, {"pipeline": 2, "virtual_pipeline": 2}),
     "dp2": (2, {}),
     "tp2_pp2": (4, {"tensor": 2, "pipeline": 2}),
+    "cp2": (2, {"context": 2}),
+    "tied_one": ONE,
+    "tied_tp2_pp2_vp2": (4, {"tensor": 2, "pipeline": 2, "virtual_pipeline": 2, "sequence_parallel": True}),
+    "moe_one": ONE,
+    "moe_pp2_ep2": (4, {"pipeline": 2, "expert": 2}),
     "plain_one": (1, PLAIN),
     "plain_tp2": (2, PLAIN | {"tensor": 2}),
 }
 RESUMED = {
     "one": ("one", "tp2_sp", "pp2", "dp2"),
     "tp2_pp2": ("one", "pp2_vp2", "tp2_pp2"),
+    "pp2_vp2": ("one", "pp2_vp2", "cp2"),
     "plain_tp2": ("plain_one", "plain_tp2"),
+    "tied_one": ("tied_tp2_pp2_vp2",),
+    "tied_tp2_pp2_vp2": ("tied_one", "tied_tp2_pp2_vp2"),
+    "moe_one": ("moe_pp2_ep2",),
+    "moe_pp2_ep2": ("moe_one", "moe_pp2_ep2"),
 }
 """Saved under -> resumed under."""
+
+
+def base_of(name: str) -> str:
+    """The one-process run that a layout is compared with."""
+    return next((base for base in ("tied_one", "moe_one") if name.startswith(base.split("_")[0])), "one")
+
+
+def model_of(name: str) -> ArchitectureConfig:
+    return MODELS[{"tied_one": "tied", "moe_one": "moe", "one": "untied"}[base_of(name)]]
 
 
 def train(trainer: Trainer, ranks: Ranks, steps: range) -> list[float]:
@@ -49,7 +68,7 @@ def save(name: str, out: Path) -> None:
     with layout(config, world_size, out / f"save_{name}.rendezvous") as ranks:
         if ranks is None:
             return
-        trainer = make_trainer(ranks, tiny(), **parallel)
+        trainer = make_trainer(ranks, model_of(name), **parallel)
         checkpointer = Checkpointer(trainer, out / name, CheckpointConfig())
         losses = train(trainer, ranks, range(SAVED_AT))
         checkpointer.save(SAVED_AT, {"cursor": 7})
@@ -65,7 +84,7 @@ def resume(saved: str, name: str, out: Path) -> None:
     with layout(config, world_size, out / f"{saved}_{name}.rendezvous") as ranks:
         if ranks is None:
             return
-        trainer = make_trainer(ranks, tiny(), seed=99, **parallel)
+        trainer = make_trainer(ranks, model_of(name), seed=99, **parallel)
         found = Checkpointer(trainer, out / saved, CheckpointConfig()).load_latest()
         assert found is not None
         assert found.step == SAVED_AT

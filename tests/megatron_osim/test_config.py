@@ -115,7 +115,7 @@ def test_experts_are_spread_over_context_and_data_ranks_and_not_cut_on_cpu() -> 
 
     assert found(4, expert=4) == found(4, expert=4, context=2) == []
     assert "not a multiple of expert" in found(3, expert=3)[0]
-    assert "do not split over" in found(2, expert=4)[0]
+    assert "must divide the 2 ranks" in found(2, expert=4)[0]
     assert "gloo cannot do" in found(2, tensor=2, sequence_parallel=True)[0]
     assert found(2, TE, tensor=2, sequence_parallel=True) == []
     assert "need sequence_parallel" in found(2, TE, tensor=2)[0]

@@ -49,6 +49,17 @@ def test_packed_samples_give_the_loss_and_gradients_of_separate_ones(trainer: Tr
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_recomputing_activations_changes_no_bit_of_loss_and_gradients(
+    single: Ranks, trainer: Trainer, recompute: str
+) -> None:
+    batches = [packed(i, LENGTHS) for i in range(2)]
+    loss, grads = gradients(trainer, batches)
+    other_loss, other_grads = gradients(make_trainer(single, tiny(), recompute=recompute), batches)
+    assert loss == other_loss
+    assert all(torch.equal(a, b) for a, b in zip(grads, other_grads, strict=True))
+
+
 def test_changing_one_sample_leaves_the_others_scores_bitwise_alone(trainer: Trainer) -> None:
     first = sequences(0, LENGTHS)
     second = [sequences(9, LENGTHS)[0], *first[1:]]
