@@ -127,6 +127,14 @@ class Checkpointer:
                 fix="use the version of osim that wrote it",
             )
         same_layout = state["layout"] == self._layout()
+        if (state["layout"]["expert"] > 1) != (self.trainer.parallel.expert > 1):
+            raise DataError(
+                f"saved with expert = {state['layout']['expert']}, now {self.trainer.parallel.expert}: Megatron keeps "
+                "experts in an optimizer of their own only where they are spread",
+                where=str(checkpoint.path),
+                fix="resume with expert > 1 on both sides or on neither, or start anew from an export "
+                "(osim convert megatron-to-hf)",
+            )
         prepare_for_checkpoint(self.trainer.optimizer)
         loaded = dist_checkpointing.load(self._sharded_state(rng=same_layout, loading=True), str(checkpoint.path))
         for key, chunk in self._chunks().items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from megatron_osim.checkpoint import Checkpointer
 from megatron_osim.config import CheckpointConfig
@@ -32,7 +31,5 @@ def test_a_resumed_run_is_the_uninterrupted_one(gpu: Ranks, tmp_path: Path, dist
     checkpointer.wait()
     other = make(gpu, seed=9, distributed_optimizer=distributed_optimizer)
     assert Checkpointer(other, tmp_path, CheckpointConfig()).load_latest() is not None
-    for a, b in zip(trainer.chunks[0].parameters(), make(gpu, seed=9).chunks[0].parameters(), strict=True):
-        assert not torch.equal(a, b)
     # Atomic adds in some kernels may change the last bits.
     assert train(other, range(5, 17)) == pytest.approx(expected, abs=2e-3)

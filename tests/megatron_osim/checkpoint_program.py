@@ -27,7 +27,7 @@ LAYOUTS: dict[str, tuple[int, dict]] = {
     "cp2": (2, {"context": 2}),
     "tied_one": ONE,
     "tied_tp2_pp2_vp2": (4, {"tensor": 2, "pipeline": 2, "virtual_pipeline": 2, "sequence_parallel": True}),
-    "moe_one": ONE,
+    "moe_ep2": (2, {"expert": 2}),
     "moe_pp2_ep2": (4, {"pipeline": 2, "expert": 2}),
     "plain_one": (1, PLAIN),
     "plain_tp2": (2, PLAIN | {"tensor": 2}),
@@ -39,19 +39,19 @@ RESUMED = {
     "plain_tp2": ("plain_one", "plain_tp2"),
     "tied_one": ("tied_tp2_pp2_vp2",),
     "tied_tp2_pp2_vp2": ("tied_one", "tied_tp2_pp2_vp2"),
-    "moe_one": ("moe_pp2_ep2",),
-    "moe_pp2_ep2": ("moe_one", "moe_pp2_ep2"),
+    "moe_ep2": ("moe_ep2",),
+    "moe_pp2_ep2": ("moe_ep2", "moe_pp2_ep2"),
 }
 """Saved under -> resumed under."""
 
 
 def base_of(name: str) -> str:
-    """The one-process run that a layout is compared with."""
-    return next((base for base in ("tied_one", "moe_one") if name.startswith(base.split("_")[0])), "one")
+    """The run that a layout is compared with: one process, except for spread experts."""
+    return next((base for base in ("tied_one", "moe_ep2") if name.startswith(base.split("_")[0])), "one")
 
 
 def model_of(name: str) -> ArchitectureConfig:
-    return MODELS[{"tied_one": "tied", "moe_one": "moe", "one": "untied"}[base_of(name)]]
+    return MODELS[{"tied_one": "tied", "moe_ep2": "moe", "one": "untied"}[base_of(name)]]
 
 
 def train(trainer: Trainer, ranks: Ranks, steps: range) -> list[float]:

@@ -17,6 +17,7 @@ from megatron_osim.runtime import Ranks
 from megatron_osim.train_step import token_mean_loss, train_step
 from megatron_osim.trainer import Trainer
 from tests.megatron_osim.checkpoint_program import LAST, RESUMED, SAVED_AT, base_of
+from tests.megatron_osim.layout_program import MODELS
 from tests.megatron_osim.samples import global_batch, make_trainer, tiny
 from tests.megatron_osim.spmd import start
 
@@ -103,6 +104,19 @@ def test_a_checkpoint_of_another_format_is_refused(single: Ranks, tmp_path: Path
     state = tmp_path / "step-00000001" / STATE
     write_json(state, read_json(state) | {"format": 99})
     with pytest.raises(DataError, match="format 99"):
+        checkpointer.load_latest()
+
+
+def test_spread_experts_are_not_resumed_together_nor_the_other_way(single: Ranks, tmp_path: Path) -> None:
+    trainer = make_trainer(single, MODELS["moe"])
+    checkpointer = Checkpointer(trainer, tmp_path, CheckpointConfig())
+    checkpointer.save(1)
+    checkpointer.wait()
+    assert checkpointer.load_latest() is not None
+    state = tmp_path / "step-00000001" / STATE
+    saved = read_json(state)
+    write_json(state, saved | {"layout": saved["layout"] | {"expert": 2}})
+    with pytest.raises(DataError, match="saved with expert = 2, now 1"):
         checkpointer.load_latest()
 
 
