@@ -129,8 +129,8 @@ class Checkpointer:
         same_layout = state["layout"] == self._layout()
         if (state["layout"]["expert"] > 1) != (self.trainer.parallel.expert > 1):
             raise DataError(
-                f"saved with expert = {state['layout']['expert']}, now {self.trainer.parallel.expert}: Megatron keeps "
-                "experts in an optimizer of their own only where they are spread",
+                f"saved with expert = {state['layout']['expert']}, now {self.trainer.parallel.expert}: Megatron "
+                "keeps experts in an optimizer of their own only where they are spread",
                 where=str(checkpoint.path),
                 fix="resume with expert > 1 on both sides or on neither, or start anew from an export "
                 "(osim convert megatron-to-hf)",

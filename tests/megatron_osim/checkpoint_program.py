@@ -24,34 +24,29 @@ LAYOUTS: dict[str, tuple[int, dict]] = {
     "pp2_vp2": (2, {"pipeline": 2, "virtual_pipeline": 2}),
     "dp2": (2, {}),
     "tp2_pp2": (4, {"tensor": 2, "pipeline": 2}),
-    "cp2": (2, {"context": 2}),
-    "tied_one": ONE,
     "tied_tp2_pp2_vp2": (4, {"tensor": 2, "pipeline": 2, "virtual_pipeline": 2, "sequence_parallel": True}),
     "moe_ep2": (2, {"expert": 2}),
-    "moe_pp2_ep2": (4, {"pipeline": 2, "expert": 2}),
     "plain_one": (1, PLAIN),
     "plain_tp2": (2, PLAIN | {"tensor": 2}),
 }
 RESUMED = {
     "one": ("one", "tp2_sp", "pp2", "dp2"),
     "tp2_pp2": ("one", "pp2_vp2", "tp2_pp2"),
-    "pp2_vp2": ("one", "pp2_vp2", "cp2"),
+    "pp2_vp2": ("pp2_vp2",),
     "plain_tp2": ("plain_one", "plain_tp2"),
-    "tied_one": ("tied_tp2_pp2_vp2",),
-    "tied_tp2_pp2_vp2": ("tied_one", "tied_tp2_pp2_vp2"),
+    "tied_tp2_pp2_vp2": ("tied_tp2_pp2_vp2",),
     "moe_ep2": ("moe_ep2",),
-    "moe_pp2_ep2": ("moe_ep2", "moe_pp2_ep2"),
 }
 """Saved under -> resumed under."""
 
 
 def base_of(name: str) -> str:
-    """The run that a layout is compared with: one process, except for spread experts."""
-    return next((base for base in ("tied_one", "moe_ep2") if name.startswith(base.split("_")[0])), "one")
+    """The run that a layout is compared with: one process, or the only layout of another model."""
+    return name if name.startswith(("tied", "moe")) else "one"
 
 
 def model_of(name: str) -> ArchitectureConfig:
-    return MODELS[{"tied_one": "tied", "moe_ep2": "moe", "one": "untied"}[base_of(name)]]
+    return MODELS[next((model for model in ("tied", "moe") if name.startswith(model)), "untied")]
 
 
 def train(trainer: Trainer, ranks: Ranks, steps: range) -> list[float]:

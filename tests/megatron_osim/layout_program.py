@@ -52,12 +52,10 @@ CASES = {
     "dp2_overlap": Case(2, {"overlap_grad_reduce": True}),
     "dp2_tp2_sp": Case(4, {"tensor": 2, "sequence_parallel": True}),
     "selective_recompute": Case(1, PLAIN | {"recompute": "selective"}),
-    "full_recompute": Case(1, PLAIN | {"recompute": "full"}),
     "tp2_sp_full_recompute": Case(2, {"tensor": 2, "sequence_parallel": True, "recompute": "full"}),
     "cp2": Case(2, {"context": 2}),
     "cp2_tp2_sp": Case(4, {"context": 2, "tensor": 2, "sequence_parallel": True}),
     "cp2_pp2": Case(4, {"context": 2, "pipeline": 2, "recompute": "full"}),
-    "cp2_dp2": Case(4, {"context": 2}),
     "tied_tp1": Case(1, PLAIN, "tied"),
     "tied_pp2": Case(2, {"pipeline": 2}, "tied"),
     "tied_tp2_pp2_sp": Case(4, {"tensor": 2, "pipeline": 2, "sequence_parallel": True}, "tied"),
@@ -67,7 +65,6 @@ CASES = {
     "moe_tp1": Case(1, {}, "moe"),
     "moe_ep2": Case(2, {"expert": 2}, "moe"),
     "moe_pp2_ep2": Case(4, {"expert": 2, "pipeline": 2}, "moe"),
-    "moe_ep2_cp2": Case(4, {"expert": 2, "context": 2}, "moe"),
 }
 MODELS = {
     "untied": tiny(),

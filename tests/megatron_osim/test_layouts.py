@@ -21,7 +21,7 @@ OTHERS = [name for name in CASES if name not in BASES.values()]
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("layouts")
-    start("tests.megatron_osim.layout_program", 4, folder)
+    start("tests.megatron_osim.layout_program", 4, folder, timeout_s=280.0)
     return folder
 
 
