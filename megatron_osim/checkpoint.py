@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ from megatron_osim.trainer import Trainer
 FORMAT = 1
 STATE = "state.json"
 _NAME = re.compile(r"step-(\d{8})")
+# From 0.19 on, Megatron asks by default for a writer that is a package of its own.
+_ASYNC_OPTIONS: dict[str, Any] = (
+    {"async_strategy": "mcore"} if "async_strategy" in signature(dist_checkpointing.save).parameters else {}
+)
 logger = logging.getLogger(__name__)
 
 
@@ -96,6 +101,7 @@ class Checkpointer:
             str(temporary),
             sharded_strategy=TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1),
             async_sharded_save=True,
+            **_ASYNC_OPTIONS,
         )
         state = {"format": FORMAT, "step": step, "layout": self._layout(), "extra": dict(extra or {})}
         request.add_finalize_fn(lambda: self._publish(temporary, final, state))

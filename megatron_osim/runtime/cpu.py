@@ -37,6 +37,8 @@ MODULES = (
     "megatron.core.transformer.moe.moe_layer",
     "megatron.core.dist_checkpointing",
     "megatron.core.dist_checkpointing.strategies.async_utils",
+    "megatron.core.dist_checkpointing.strategies.filesystem_async",
+    "megatron.core.dist_checkpointing.strategies.state_dict_saver",
     "megatron.core.dist_checkpointing.strategies.torch",
 )
 """Imported before the adaptation, so that everything they import is adapted too. A module imported later and not
