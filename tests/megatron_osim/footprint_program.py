@@ -8,7 +8,8 @@ from pathlib import Path
 
 from common.files import write_json
 from megatron_osim.adamw import prepare_for_checkpoint
-from megatron_osim.config import ArchitectureConfig, MoeConfig, OptimizerConfig, ParallelConfig
+from megatron_osim.architecture import ArchitectureConfig, MoeConfig
+from megatron_osim.config import OptimizerConfig, ParallelConfig
 from megatron_osim.convert import load_random
 from megatron_osim.footprint import Job, of_trainer
 from megatron_osim.model import build_model
