@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class EventLoopThread:
-    """`prepare` runs first in the thread (the current CUDA device belongs to a thread)."""
+    """See the module's docstring."""
 
-    def __init__(self, name: str, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._work, args=(prepare,), name=name, daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -38,9 +38,7 @@ class EventLoopThread:
             self._thread.join()
             self._loop.close()
 
-    def _work(self, prepare: Callable[[], None] | None) -> None:
-        if prepare is not None:
-            prepare()
+    def _work(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())

@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,7 +55,7 @@ class Generation:
 
     def __init__(self, config: RLConfig, run: RunFolder, device: torch.device) -> None:
         self.config, self.run = config, run
-        self._loop = EventLoopThread("rollouts", partial(_use_device, device))
+        self._loop = EventLoopThread("rollouts")
         self._playing: dict[int, Future[tuple[TaskEpisodes, ...]]] = {}
         """Steps whose rollouts are being played, or have been and wait."""
         self._play_s: dict[int, float] = {}
@@ -70,6 +69,7 @@ class Generation:
         self._clients: list[Client] = []
         self.ledger = Ledger(run.ledger)
         try:
+            self._loop.run(_use_device(device))
             context = config.sampling.max_context_tokens
             rollout = config.rollout.model_copy(update={"max_context": max(config.rollout.max_context, context)})
             self.engine: RolloutEngine = self._started(open_rollout(config.model, rollout, run.path))
@@ -249,7 +249,8 @@ def _engine_failures() -> Iterator[None]:
         ) from e
 
 
-def _use_device(device: torch.device) -> None:
+async def _use_device(device: torch.device) -> None:
+    """In the thread that runs it: the current CUDA device belongs to a thread."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
 

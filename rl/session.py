@@ -55,8 +55,8 @@ class Session:
         resumed = self._checkpointer.load_latest()
         self.generation: Generation | None = None
         self._tracker: Tracker | None = None
-        self._open_generation()
         try:
+            self._open_generation()
             self._resume(resumed)
         except BaseException:
             self.close(finish_saves=False)

@@ -157,8 +157,8 @@ class Actor:
             raise GateError(
                 f"update refused: loss {result.loss}, gradient norm {result.grad_norm}; the weights are unchanged",
                 where="actor",
-                fix="look at this step's episodes; start a new run with a lower learning rate and the last checkpoint "
-                "of this one as init_checkpoint",
+                fix="look at this step's episodes; start a new run with a lower learning rate, its init_checkpoint "
+                "this one's last",
             )
         return result
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.config import Config
 from rl.algorithms.base import (
@@ -66,11 +66,20 @@ class GRPOConfig(Config):
             detached=self.variant == "cispo",
         )
 
+    @model_validator(mode="after")
+    def _check(self) -> GRPOConfig:
+        if self.variant == "rae" and self.turn_weight:
+            raise ValueError("turn_weight compares the members of a group: variant rae has none")
+        return self
+
+    @property
+    def scale_by_std(self) -> bool:
+        """Whether this variant divides advantages by the group's standard deviation."""
+        return self.variant not in ("dr_grpo", "rloo")
+
     def advantages(self, rewards: Sequence[float]) -> list[float]:
         """Group advantages of this variant."""
-        return group_advantages(
-            rewards, scale_by_std=self.variant not in ("dr_grpo", "rloo"), leave_one_out=self.variant == "rloo"
-        )
+        return group_advantages(rewards, scale_by_std=self.scale_by_std, leave_one_out=self.variant == "rloo")
 
 
 class GRPO:
@@ -91,7 +100,7 @@ class GRPO:
         for _, members in group([a.draft for a in attempts], lambda r: r):
             alive = [r for r in members if r.scored]
             rewards = [r.score for r in alive]
-            by_turn = turn_advantages(alive) if self.config.turn_weight else []
+            by_turn = turn_advantages(alive, scale_by_std=self.config.scale_by_std) if self.config.turn_weight else []
             credited = any(a.any() for a in by_turn)
             counts += tally(rewards, trained=credited)
             if has_variance(rewards) or credited:

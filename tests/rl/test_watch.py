@@ -180,6 +180,23 @@ def test_a_time_budget_stops_saves_and_goes_on_when_raised(model, ranks, tmp_pat
     assert runs.weights(stopped.path) == runs.weights(whole.path)
 
 
+def test_engines_are_ended_when_the_run_cannot_be_tracked(model, ranks, tmp_path: Path, monkeypatch) -> None:
+    from rl import session
+    from rl.generation import Generation
+
+    def missing(*_: object) -> None:
+        raise UsageError("wandb is not installed")
+
+    closed: list[Generation] = []
+    close = Generation.close
+    monkeypatch.setattr(session, "Tracker", missing)
+    monkeypatch.setattr(Generation, "close", lambda self: (closed.append(self), close(self)))
+    config = runs.config(model, {"name": "grpo"}, steps=1, wandb={"project": "test"})
+    with pytest.raises(UsageError, match="not installed"):
+        session.Session(config, RunFolder.prepare(tmp_path / "run", config), ranks)
+    assert len(closed) == 1
+
+
 def test_metrics_go_to_wandb_offline_too(model, ranks, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     from rl.loop import train

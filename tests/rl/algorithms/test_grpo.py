@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rl.algorithms import GRPOConfig, build_algorithm
 from rl.samples import Attempt, TrainSample
@@ -127,6 +128,19 @@ def test_turn_level_credit_equals_a_float64_reference(group, weight: float) -> N
         first, second = episode[i] + weight * expected[i]
         assert sample.advantage is not None
         np.testing.assert_allclose(sample.advantage, [0, 0, 0, first, first, second, second], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["dr_grpo", "rloo"])
+def test_turn_level_credit_is_scaled_like_the_variants_own_advantages(variant: str) -> None:
+    attempts = [Attempt(rollout("p", f"p#{i}", 0.0, turn_rewards=(reward,))) for i, reward in enumerate((1.0, 0.0))]
+    first, second = build_algorithm(GRPOConfig(variant=variant, turn_weight=1.0)).weigh(attempts).samples
+    np.testing.assert_allclose(first.advantage, [0, 0, 0, 0.5, 0.5, 0, 0])
+    np.testing.assert_allclose(second.advantage, [0, 0, 0, -0.5, -0.5, 0, 0])
+
+
+def test_turn_level_credit_without_groups_is_refused() -> None:
+    with pytest.raises(ValidationError, match="rae has none"):
+        GRPOConfig(variant="rae", turn_weight=0.5)
 
 
 def test_singleton_and_zero_variance_groups_give_no_gradient_and_are_counted() -> None:
