@@ -12,6 +12,7 @@ from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.behaviorchain.author import cumulative_accuracy, longest_chain, read_letter
 from envs.tasks.behaviorchain.rows import NAME, READ, Step
 from envs.tasks.choice import LETTER_TAG, LETTERS, SEAT, ChoiceEnv, Item, index_of, samples, told_answer
+from envs.tasks.epochs import by_epoch
 from envs.tasks.reading import swapping
 from envs.tasks.schema import data_of
 from envs.types import Episode, Limits, Outcome, Row, Score, Seat
@@ -74,16 +75,13 @@ def soul_rule(item: Item, reply: str) -> int | None:
 def chain_measures(episodes: Sequence[Episode]) -> dict[str, float]:
     """The authors' three numbers: accuracy, CAM and longest chain, each a mean over chains.
 
-    The k-th plays of a character's steps (epochs) are one chain. A chain with an unscored or missing step is left
-    out: an unknown answer would cut it, and steps that do not follow each other are no chain.
+    Each epoch of a character is a chain. One with an unscored or missing step is left out: an unknown answer would
+    cut it, and steps that do not follow each other are no chain.
     """
-    plays: dict[tuple[str, int], list[Outcome | None]] = defaultdict(list)
-    for episode in episodes:
-        plays[episode.row.cluster, int(episode.row.data["step"])].append(episode.outcomes.get(SEAT))
     chains: dict[tuple[str, int], dict[int, Outcome | None]] = defaultdict(dict)
-    for (character, step), outcomes in plays.items():
-        for epoch, outcome in enumerate(outcomes):
-            chains[character, epoch][step] = outcome
+    for epoch, plays in enumerate(by_epoch(episodes)):
+        for episode in plays:
+            chains[episode.row.cluster, epoch][int(episode.row.data["step"])] = episode.outcomes.get(SEAT)
     results = []
     for steps in chains.values():
         right = [int(o.value == 1.0) for _, o in sorted(steps.items()) if isinstance(o, Score)]

@@ -12,6 +12,7 @@ from typing import Any
 from common.errors import DataError
 from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
+from envs.tasks.epochs import by_epoch
 from envs.tasks.fantom.author import LETTERS
 from envs.tasks.fantom.scorers import Kind, Question, mark
 from envs.tasks.files import field, read_records, texts
@@ -176,14 +177,15 @@ def read_question(row: Row) -> Question:
 
 
 def all_right(episodes: Sequence[Episode]) -> dict[str, float]:
-    """ALL: share of conversations with every theory-of-mind question right (facts left out).
+    """ALL: share of conversations with every theory-of-mind question right (facts left out), each epoch by itself.
 
     Over the questions that were asked; a conversation with an unscored one counts neither as right nor as wrong.
     """
-    sets: dict[str, list[Outcome | None]] = defaultdict(list)
-    for episode in episodes:
-        if episode.row.data["kind"] != "fact":
-            sets[episode.row.cluster].append(episode.outcomes.get(SEAT))
+    sets: dict[tuple[str, int], list[Outcome | None]] = defaultdict(list)
+    for epoch, plays in enumerate(by_epoch(episodes)):
+        for episode in plays:
+            if episode.row.data["kind"] != "fact":
+                sets[episode.row.cluster, epoch].append(episode.outcomes.get(SEAT))
     scored = []
     for outcomes in sets.values():
         scores = [o.value for o in outcomes if isinstance(o, Score)]

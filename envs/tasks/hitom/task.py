@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec
+from envs.tasks.epochs import by_epoch
 from envs.tasks.hitom.corpus import spoken_answer
 from envs.tasks.hitom.env import SEAT, HitomEnv
 from envs.tasks.hitom.generator import Part
@@ -65,12 +66,15 @@ def rows(level_name: str, split: str, limit: int | None, seed: int) -> list[Row]
 
 
 def joint_accuracy(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Share of stories whose questions up to order k are all right (He et al. 2023), over stories asked up to k."""
-    stories: dict[str, dict[int, bool]] = defaultdict(dict)
-    for episode in episodes:
-        outcome = episode.outcomes.get(SEAT)
-        if isinstance(outcome, Score):
-            stories[episode.row.cluster][int(episode.row.data["order"])] = outcome.value == 1.0
+    """Share of stories whose questions up to order k are all right (He et al. 2023), over stories asked up to k.
+
+    A story counts once per epoch.
+    """
+    stories: dict[tuple[str, int], dict[int, bool]] = defaultdict(dict)
+    for epoch, plays in enumerate(by_epoch(episodes)):
+        for episode in plays:
+            if isinstance(outcome := episode.outcomes.get(SEAT), Score):
+                stories[episode.row.cluster, epoch][int(episode.row.data["order"])] = outcome.value == 1.0
     joint = {}
     for k in range(5):
         asked = [story for story in stories.values() if all(order in story for order in range(k + 1))]

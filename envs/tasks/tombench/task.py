@@ -12,6 +12,7 @@ from common.errors import DataError
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import LETTERS, SEAT, ChoiceEnv, Item, samples
 from envs.tasks.files import field, read_records
+from envs.tasks.reading import cluster_of
 from envs.tasks.tombench.author import extract_letter
 from envs.types import Limits, Row, Seat
 
@@ -83,7 +84,9 @@ def _rows(records: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
             ability = record.get(ABILITY_COLUMN) or record.get("_task") or record.get("ability") or "all"
             part = f"{language}: {str(ability).partition(':')[0]}"
             data = {"story": item[0], "question": item[1], "options": item[2], "answer": item[3], "part": part}
-            yield Row(NAME, f"{language}-{number}", f"{number}", data)
+            # Several questions are about one story, and both languages of a record are about the same one.
+            story = record[TEXT_COLUMNS["en"][0]] if ANSWER_COLUMN in record else item[0]
+            yield Row(NAME, f"{language}-{number}", cluster_of(story), data)
 
 
 def read_item(row: Row) -> Item:

@@ -133,3 +133,5 @@ def test_joint_accuracy_needs_every_order_up_to_k() -> None:
     assert joint["joint accuracy, orders 0 to 1"] == 0.5
     assert joint["joint accuracy, orders 0 to 2"] == 1.0
     assert "joint accuracy, orders 0 to 3" not in joint
+    again = [episode("s", 0, 1.0), episode("s", 1, 0.0)]
+    assert joint_accuracy([*episodes, *again])["joint accuracy, orders 0 to 1"] == pytest.approx(1 / 3)

@@ -16,6 +16,8 @@ from envs.play import play
 from envs.players.scripted import ScriptedPlayer
 from envs.registry import TaskSpec, with_data
 from envs.tasks.fantom.task import all_right
+from envs.tasks.tombench.task import EXAMPLES as TOMBENCH_EXAMPLES
+from envs.tasks.tombench.task import read_rows as read_tombench
 from envs.types import Episode, FailureReason, Outcome, Row, Score, Unscored
 
 SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "benchmarks"
@@ -130,17 +132,27 @@ def test_naming_every_place_passes_the_authors_paratomi_rule_and_earns_nothing_u
 def test_fantom_all_leaves_out_conversations_with_an_unscored_question() -> None:
     failed = Unscored(FailureReason.ENGINE_FAILED)
 
-    def answered(conversation: str, outcome: Outcome, kind: str = "choice") -> Episode:
-        row = Row("fantom", conversation, conversation, {"kind": kind})
+    def answered(conversation: str, number: int, outcome: Outcome, kind: str = "choice") -> Episode:
+        row = Row("fantom", f"{conversation} {number}", conversation, {"kind": kind})
         return Episode(row, 0, says=(), views={}, traces={}, outcomes={"reader": outcome})
 
-    episodes = [
-        *(answered("right", Score(1.0)), answered("right", Score(1.0)), answered("right", Score(0.0), "fact")),
-        *(answered("wrong", Score(1.0)), answered("wrong", Score(0.0))),
-        *(answered("unscored", Score(1.0)), answered("unscored", failed)),
-    ]
-    assert all_right(episodes) == {"ALL": 0.5}
-    assert all_right([answered("unscored", failed)]) == {}
+    right = [answered("right", k, Score(1.0)) for k in range(2)]
+    wrong = [answered("wrong", k, Score(float(k))) for k in range(2)]
+    unscored = [answered("unscored", 0, Score(1.0)), answered("unscored", 1, failed)]
+    fact = answered("right", 2, Score(0.0), "fact")
+    assert all_right([*right, fact, *wrong, *unscored]) == {"ALL": 0.5}
+    assert all_right(unscored) == {}
+    # A second epoch in which one of the two questions is wrong is a second conversation, not a worse first one.
+    assert all_right([*right, right[0], answered("right", 1, Score(0.0))]) == {"ALL": 0.5}
+
+
+def test_tombench_questions_about_one_story_are_one_cluster_in_both_languages(tmp_path: Path) -> None:
+    path = tmp_path / "tombench.jsonl"
+    again = {**TOMBENCH_EXAMPLES[0], "QUESTION": "And what does Tom want?"}
+    other = {**TOMBENCH_EXAMPLES[0], "STORY": "Tom sleeps."}
+    path.write_text("\n".join(json.dumps(record) for record in (TOMBENCH_EXAMPLES[0], again, other)))
+    clusters = [row.cluster for row in read_tombench(path)]
+    assert len(clusters) == 6 and len(set(clusters[:4])) == 1 and len(set(clusters[3:])) == 2
 
 
 TOMBENCH = {"language": "en", "story": "S.", "question": "Q?", "options": ["u", "v", "w", "x"]}
