@@ -2,9 +2,9 @@
 
     python -m tests.bench.data.bench_exactness [--corpus FILE.jsonl] [--tokenizer DIR] [--rows 1e5] [--strings 1e5]
 
-Compared are rows of the corpus and adversarial text (combining marks,
-white space, special-token text, scripts, contractions, emoji, control characters and NUL, decomposed letters). Exits 1
-at the first difference and prints it. The test suite does the same on some thousands.
+Compared are rows of the corpus and adversarial text: combining marks, white space, special-token text, scripts,
+contractions, emoji, control characters and NUL, decomposed letters. Exits 1 at the first difference and prints it.
+The test suite does the same on some thousands.
 """
 
 from __future__ import annotations
