@@ -71,21 +71,26 @@ def _load_renderer(tokenizer: Path, template: str | None, content: str) -> Rende
     return Renderer.load(tokenizer, template)
 
 
-def load_tools(key: str, config: PrepareConfig) -> Tools:
-    """The tools of the job with this key: it changes when the tokenizer or a removal list is written anew."""
-    fast, append_end = config.backend != "hf", config.append_end_of_document
-    return _load_tools(key, load_renderer(config), fast, append_end, config.exclude)
-
-
 @lru_cache(maxsize=1)
-def _load_tools(key: str, renderer: Renderer, fast: bool, append_end: bool, exclude: tuple[Path, ...]) -> Tools:
+def _load_fast(renderer: Renderer) -> Encoder:
+    return FastokensEncoder(renderer.plain)
+
+
+def load_tools(key: str, config: PrepareConfig) -> Tools:
+    """The tools of the job with this key: it changes when a removal list is written anew."""
+    renderer = load_renderer(config)
     return Tools(
         renderer,
         HFEncoder(renderer.plain),
-        FastokensEncoder(renderer.plain) if fast else None,
-        renderer.plain.token_to_id(END_OF_TEXT) if append_end else None,
-        excluded_positions(exclude),
+        None if config.backend == "hf" else _load_fast(renderer),
+        renderer.plain.token_to_id(END_OF_TEXT) if config.append_end_of_document else None,
+        _load_excluded(key, config.exclude),
     )
+
+
+@lru_cache(maxsize=1)
+def _load_excluded(key: str, exclude: tuple[Path, ...]) -> Mapping[str, frozenset[int]]:
+    return excluded_positions(exclude)
 
 
 def start_worker(parent: int) -> None:

@@ -298,6 +298,23 @@ def test_killed_at_random_moments_with_two_workers_it_ends_with_the_bytes_of_one
 
 
 @pytest.mark.slow
+def test_a_disk_that_is_really_full_is_one_clear_error_and_leaves_no_half_shard(make_config, tmp_path):
+    config = make_config(make_rows(3000))
+    write_text(tmp_path / "config.yaml", dump_yaml(config))
+    write_text(tmp_path / "program.py", PROGRAM)
+    folder = config.output.parent
+    folder.mkdir(parents=True)
+    mount = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    if subprocess.run([*mount, f"mount -t tmpfs none {folder}"], capture_output=True, check=False).returncode:
+        pytest.skip("this system lets no test mount a small disk")
+    run = f"{sys.executable} {tmp_path}/program.py {tmp_path}/config.yaml"
+    inside = f"mount -t tmpfs -o size=64k none {folder} && {run}; code=$?; ls -A {folder}; exit $code"
+    done = subprocess.run([*mount, inside], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2 and "the disk is full" in done.stderr and "free space" in done.stderr
+    assert "Traceback" not in done.stderr and "shard.idx" not in done.stdout
+
+
+@pytest.mark.slow
 def test_a_worker_that_keeps_dying_fails_the_run_and_a_worker_that_died_once_does_not(make_config, tmp_path):
     config = make_config(make_rows(400), workers=2)
     dying = PROGRAM.replace(

@@ -58,16 +58,16 @@ def test_prepare_falls_back_only_where_it_may(make_config, monkeypatch, tmp_path
     manifest = prepare(config)
     assert manifest.tokenizer.backend == "hf" and "garden" in manifest.tokenizer.mismatch
     for fields in ({"strict": True}, {"backend": "fastokens"}):
-        worker._load_tools.cache_clear()
+        worker._load_fast.cache_clear()
         with pytest.raises(DataError, match="differ on"):
             prepare(config.model_copy(update={**fields, "output": tmp_path / "strict" / "shard"}))
 
 
 @pytest.fixture(autouse=True)
 def fresh_tools():
-    worker._load_tools.cache_clear()
+    worker._load_fast.cache_clear()
     yield
-    worker._load_tools.cache_clear()
+    worker._load_fast.cache_clear()
 
 
 def test_every_batch_is_sampled_again(renderer, reference):
@@ -89,6 +89,6 @@ def test_a_unit_that_fails_its_recheck_is_done_again_with_the_reference(make_con
     manifest = prepare(config)
     assert manifest.tokenizer.units_redone == 1 and manifest.tokenizer.backend == "fastokens"
     assert shard_bytes(config.output) == shard_bytes(expected.output)
-    worker._load_tools.cache_clear()
+    worker._load_fast.cache_clear()
     with pytest.raises(DataError, match="differ on"):
         prepare(config.model_copy(update={"strict": True, "output": tmp_path / "strict" / "shard"}))

@@ -57,6 +57,38 @@ def test_our_index_is_byte_identical_to_megatrons_and_both_read_both_files(tmp_p
             assert (tmp_path / f"stock{end}").read_bytes() == add_suffix(shard_prefix, suffix + end).read_bytes()
 
 
+@pytest.mark.slow
+def test_megatrons_gpt_dataset_samples_our_shard(tmp_path, shard_prefix, tokenizer):
+    from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
+    from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
+
+    class StockTokenizer:
+        eod, pad = tokenizer.token_to_id("<|endoftext|>"), tokenizer.token_to_id("<|endoftext|>")
+        vocab_size, unique_identifiers = tokenizer.get_vocab_size(), {"class": "test"}
+
+    config = GPTDatasetConfig(
+        random_seed=1,
+        sequence_length=64,
+        blend=([str(shard_prefix)], None),
+        split="1,0,0",
+        path_to_cache=str(tmp_path / "cache"),
+        reset_position_ids=False,
+        reset_attention_mask=False,
+        eod_mask_loss=False,
+        tokenizer=StockTokenizer(),
+    )
+    train, _, _ = BlendedMegatronDatasetBuilder(GPTDataset, [40, 0, 0], lambda: True, config).build()
+    shard = Shard.open(shard_prefix)
+    order = list(train.document_index)
+    stream = np.concatenate([shard.document(i)[0] for i in order])
+    assert len(train) >= 40
+    for i in range(40):
+        sample = train[i]
+        start = int(train.shuffle_index[i]) * 64
+        assert np.array_equal(sample["tokens"].numpy(), stream[start : start + 64])
+        assert np.array_equal(sample["labels"].numpy(), stream[start + 1 : start + 65])
+
+
 def _as_tensor(array):
     import torch
 
