@@ -129,7 +129,7 @@ def _once(run: Path, allocation: AllocationConfig) -> list[Check]:
     if recipe is None:
         return found
     needed = options.min_disk_free_gib
-    found.append(checks.disk_space(run, _checkpoints_gib(recipe) if needed is None else needed))
+    found.append(checks.disk_space(run, checkpoints_gib(recipe, run) if needed is None else needed))
     if options.min_disk_mib_per_s is not None:
         found.append(checks.disk_speed(run, options.disk_mib, options.min_disk_mib_per_s))
     client = recipe.client if isinstance(recipe, RLConfig | EvalRunConfig) else None
@@ -183,8 +183,8 @@ def _data(run: Path, allocation: AllocationConfig, node: int, nodes: int) -> lis
     return [checks.checksums(files, allocation.preflight.checksum_gib * GIB / nodes)]
 
 
-def _checkpoints_gib(recipe: BaseModel) -> float:
-    """Room for the checkpoints that exist at one time."""
+def checkpoints_gib(recipe: BaseModel, run: Path) -> float:
+    """Room for the checkpoints that will exist at one time, beside those that a resumed run has already."""
     match recipe:
         case MidtrainConfig():
             architecture = recipe.resolve_architecture()
@@ -193,7 +193,8 @@ def _checkpoints_gib(recipe: BaseModel) -> float:
         case PrepareConfig() | EvalRunConfig() | _:
             return DISK_FLOOR_GIB
     kept = max(CHECKPOINTS_AT_ONCE, recipe.checkpoint.keep_last + 1)
-    return DISK_FLOOR_GIB + kept * architecture.num_parameters * CHECKPOINT_BYTES_PER_PARAMETER / GIB
+    missing = max(1, kept - len(list((run / "checkpoints").glob("step-*"))))
+    return DISK_FLOOR_GIB + missing * architecture.num_parameters * CHECKPOINT_BYTES_PER_PARAMETER / GIB
 
 
 if __name__ == "__main__":

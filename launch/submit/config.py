@@ -52,7 +52,7 @@ class PreflightConfig(Config):
     allreduce_mib: int = Field(default=256, ge=1)
     """Size of the timed message with NCCL; gloo uses a sixteenth."""
     min_disk_free_gib: float | None = Field(default=None, ge=0)
-    """None: what two checkpoints need."""
+    """None: what the checkpoints need that are kept, one more, less those that are there."""
     min_disk_mib_per_s: float | None = Field(default=20.0, gt=0)
     """Writing (with fsync) and reading in the run folder, one node at a time."""
     disk_mib: int = Field(default=256, ge=1)

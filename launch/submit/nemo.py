@@ -84,6 +84,7 @@ def choose(job: Job, slurm: SlurmConfig) -> Choice:
 def request(job: Job, slurm: SlurmConfig, script: Path, after: Sequence[str]) -> dict[str, Any]:
     """What the client is told. The script is ours, as for sbatch; NeMo-Run wraps it in a step of its own."""
     component = job.components[0]
+    gpus = component.gpus_per_node or None
     more: dict[str, str] = dict(slurm.sbatch_flags)
     if after:
         more |= {"dependency": f"afterok:{':'.join(after)}", "kill-on-invalid-dep": "yes"}
@@ -102,7 +103,8 @@ def request(job: Job, slurm: SlurmConfig, script: Path, after: Sequence[str]) ->
             "nodes": 1,
             "ntasks_per_node": 1,
             "cpus_per_task": slurm.cpus_per_rank,
-            "gpus_per_node": component.gpus_per_node or None,
+            "gpus_per_node": gpus if slurm.gpu_flag == "gpus-per-node" else None,
+            "gres": f"gpu:{gpus}" if gpus and slurm.gpu_flag == "gres" else None,
             "mem": slurm.mem,
             "container_image": slurm.container.image if slurm.container else None,
             "container_mounts": mounts(job, slurm) or None,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from common.config import dump_yaml
+from common.config import dump_yaml, validate
 from common.errors import GateError, OsimError, UsageError
 from launch.allocation.config import AllocationConfig
 from launch.kinds import load_recipe
@@ -117,7 +117,8 @@ def _stage_recipe(stage: StageConfig, where: Path, root: Path) -> BaseModel | No
 def _stage_jobs(
     stage: StageConfig, recipe: BaseModel | None, recipes: Mapping[str, BaseModel | None], root: Path, site: Site
 ) -> tuple[Job, ...]:
-    time, folder = stage.time or site.slurm.time, root / stage.name
+    site = _with_time(site, stage)
+    time, folder = site.slurm.time, root / stage.name
     if recipe is None:
         assert stage.source is not None
         source = recipes[stage.source]
@@ -126,6 +127,14 @@ def _stage_jobs(
     size = Size(stage.nodes or _default_size(stage.kind, site).nodes, stage.rollout_nodes)
     _check_fits(recipe, site, size)
     return build(stage.kind, stage.name, recipe, folder, site, size, stage.shards, time)
+
+
+def _with_time(site: Site, stage: StageConfig) -> Site:
+    """The site with the stage's own limit. Raises ConfigError for one that leaves no room for the signal."""
+    if stage.time is None:
+        return site
+    settings = site.slurm.model_dump() | {"time": stage.time}
+    return replace(site, slurm=validate(SlurmConfig, settings, where=f"stage {stage.name}"))
 
 
 def _planned(job: Job, recipe: BaseModel | None, site: Site) -> Planned:

@@ -18,6 +18,7 @@ from data_tools.config import PrepareConfig
 from launch import cli
 from launch.kinds import load_recipe
 from launch.plan.cluster import ClusterConfig
+from launch.submit import nemo
 from launch.submit.config import ChainConfig, SlurmConfig, time_s
 from launch.submit.jobs import Job, Site, Size, build, data_jobs, part_of
 from launch.submit.sbatch import render
@@ -104,6 +105,24 @@ def test_chain_knows_who_waits_for_whom() -> None:
         "rl": ("convert",),
         "eval": ("rl",),
     }
+
+
+def test_a_stages_own_time_must_leave_room_for_the_warning(tmp_path: Path) -> None:
+    stage = {"name": "m", "kind": "midtrain", "recipe": str(RECIPES / "midtrain-qwen3-8b.yaml"), "time": "00:06:00"}
+    site = replace(SITE, slurm=SITE.slurm.model_copy(update={"signal_lead_s": 300}))
+    with pytest.raises(ConfigError, match="less than twice signal_lead_s"):
+        plan_chain(validate(ChainConfig, {"stages": [stage]}, where="test"), tmp_path, tmp_path / "out", site)
+
+
+@pytest.mark.parametrize(
+    ("flag", "asked"), [("gpus-per-node", (8, None)), ("gres", (None, "gpu:8")), ("none", (None, None))]
+)
+def test_nemo_run_asks_for_gpus_as_the_site_wants_it(flag: str, asked: tuple[object, object]) -> None:
+    site = replace(SITE, slurm=SITE.slurm.model_copy(update={"gpu_flag": flag}))
+    recipe = load_recipe("eval", RECIPES / "quickstart" / "eval.yaml", ("model.path=/shared/models/midtrained",))
+    (job,) = build("eval", "eval", recipe, RUN, site, Size(1), 1, site.slurm.time)
+    executor = nemo.request(job, site.slurm, Path("/s.sh"), ())["executor"]
+    assert (executor["gpus_per_node"], executor["gres"]) == asked
 
 
 def test_dry_run_prints_the_script_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,22 @@
+"""What the preflight asks of an allocation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launch.allocation.preflight import DISK_FLOOR_GIB, checkpoints_gib
+from launch.kinds import load_recipe
+
+RECIPES = Path(__file__).resolve().parents[2] / "launch" / "recipes"
+
+
+def test_a_resumed_run_needs_room_only_for_the_checkpoints_it_does_not_have(tmp_path: Path) -> None:
+    recipe = load_recipe("midtrain", RECIPES / "midtrain-qwen3-8b.yaml", ("checkpoint.keep_last=2",))
+    needed = []
+    for step in range(5):
+        needed.append(checkpoints_gib(recipe, tmp_path) - DISK_FLOOR_GIB)
+        (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
+    one = needed[-1]
+    assert needed == pytest.approx([3 * one, 2 * one, one, one, one]) and one > 100
