@@ -111,6 +111,13 @@ def field(record: Mapping[str, Any], *names: str, where: str = "row") -> Any:
     raise DataError(f"no field {' or '.join(names)}", where=where, fix=f"the record has {', '.join(sorted(record))}")
 
 
+def prompt_text(record: Mapping[str, Any], *, where: str) -> str:
+    """A record's prompt: `prompt_text`, or the first message of its conversations. Raises DataError."""
+    messages = (m for talk in record.get("conversations") or () for m in talk.get("messages") or ())
+    first = next((content for m in messages if (content := m.get("content"))), None)
+    return str(record.get("prompt_text") or first or field(record, "prompt_text", where=where))
+
+
 def texts(value: Any) -> list[str]:
     """A list of texts, also when it is written as JSON text or as a Python list literal of strings.
 

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
 from envs.tasks.choice import LETTERS
-from envs.tasks.files import field, texts
+from envs.tasks.files import field, prompt_text, texts
 from envs.tasks.reading import Made, Reader, cluster_of, swapping
 from envs.tasks.schema import RowData, checked, data_of
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat, only_answer, without_thought
@@ -129,14 +129,9 @@ def read_ranking(question: Selection, reply: str, profile: Profile) -> list[int]
 
 
 def _make(record: Mapping[str, Any], where: str) -> Made:
-    text = record.get("prompt_text")
-    for conversation in record.get("conversations") or ():
-        for message in conversation.get("messages") or ():
-            text = text or message.get("content")
-    if not text:
-        text = field(record, "prompt_text", where=where)
-    first = FIRST_CANDIDATE.search(str(text))
-    shopper = (str(text)[: first.start()] if first else str(text)).strip()
+    text = prompt_text(record, where=where)
+    first = FIRST_CANDIDATE.search(text)
+    shopper = (text[: first.start()] if first else text).strip()
     shopper = HISTORY.sub(lambda found: f"\nHistory {found.group(1)}: ", shopper).strip()
     candidates = tuple(text.strip() for text in texts(field(record, "candidates", where=where)))
     letter = str(record.get("answer_letter") or "").strip().upper()

@@ -9,14 +9,15 @@ soul (OdysSim): laxer readings; RewardBench 2 gives 0.25 for a reply that names 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
-from envs.env import Done, Feedback
+from envs.env import Feedback
 from envs.registry import Profile
 from envs.tasks.judging.parse import at_the_end, bracketed, separated, strict_letter, strict_ratings
 from envs.tasks.judging.rows import REWARDBENCH, Contest
 from envs.tasks.schema import data_of
+from envs.tasks.single import Asked, SingleTurn, chat
 from envs.types import Message, Outcome, Row, Score, Seat
 
 SEAT: Seat = "judge"
@@ -33,36 +34,21 @@ INSTRUCTIONS = (
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The contest, and the reply once there is one."""
-
-    contest: Contest
-    reply: str | None = None
-
-
-@dataclass(frozen=True)
-class JudgingEnv:
+class JudgingEnv(SingleTurn[Contest]):
     """Rules for one task under one scorer profile."""
 
     task: str
     profile: Profile = "strict"
     seats: tuple[Seat, ...] = (SEAT,)
 
-    def start(self, row: Row, rng: Random) -> Asked:
+    def start(self, row: Row, rng: Random) -> Asked[Contest]:
         return Asked(data_of(Contest, row))
 
-    def turn(self, state: Asked) -> Sequence[Seat] | Done:
-        return Done() if state.reply is not None else self.seats
+    def messages(self, question: Contest) -> Sequence[Message]:
+        return chat(INSTRUCTIONS, prompt(question))
 
-    def view(self, state: Asked, seat: Seat) -> Sequence[Message]:
-        view = [Message("system", INSTRUCTIONS), Message("user", prompt(state.contest))]
-        return view if state.reply is None else [*view, Message("assistant", state.reply)]
-
-    def hear(self, state: Asked, seat: Seat, text: str) -> Asked:
-        return replace(state, reply=text)
-
-    def score(self, state: Asked) -> Mapping[Seat, Outcome]:
-        contest, reply = state.contest, state.reply or ""
+    def score(self, state: Asked[Contest]) -> Mapping[Seat, Outcome]:
+        contest, reply = state.question, state.reply or ""
         if contest.asks == "ratings":
             return {SEAT: _rated(contest, reply)}
         letter = self._letter(contest, reply)
@@ -72,13 +58,13 @@ class JudgingEnv:
         right = contest.letters.index(letter) in contest.right
         return {SEAT: Score(float(right), explanation=f"chose {letter}")}
 
-    def feedback(self, state: Asked, seat: Seat) -> Feedback | None:
+    def feedback(self, state: Asked[Contest], seat: Seat) -> Feedback | None:
         """By rule: the form, or that the verdict was wrong (not which is right)."""
         outcome = self.score(state)[SEAT]
         if not isinstance(outcome, Score) or outcome.value == 1.0:
             return None
         if outcome.format_error:
-            form = CHOICE if state.contest.asks == "choice" else RATINGS
+            form = CHOICE if state.question.asks == "choice" else RATINGS
             return Feedback(f"Your last reply had no single readable verdict. {form}", sees_gold=False)
         return Feedback("Your last verdict was not right. Check each answer against the question again.", True)
 

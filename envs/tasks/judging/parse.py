@@ -10,27 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+from envs.tasks.single import only_answer
+
 RATING = re.compile(r"\A\[*([A-Z])\]*\s*[:=]\s*(\d+)\Z")
 LAST_CHARS = 80
 
 
-def answer_block(reply: str) -> str | None:
-    """What the one answer block holds, after any private reasoning."""
-    found = ANSWER.findall(reply.rpartition("</think>")[2])
-    return found[0].strip() if len(found) == 1 else None
-
-
 def strict_letter(reply: str, letters: str) -> str | None:
     """The one letter of the answer block."""
-    block = (answer_block(reply) or "").strip("[]() .").upper()
+    block = (only_answer(reply) or "").strip("[]() .").upper()
     return block if len(block) == 1 and block in letters else None
 
 
 def strict_ratings(reply: str, letters: str) -> tuple[int, ...] | None:
     """A rating for every letter, in the letters' order."""
     parts = [
-        RATING.match(part.strip().upper()) for part in re.split(r"[,;\n]+", answer_block(reply) or "") if part.strip()
+        RATING.match(part.strip().upper()) for part in re.split(r"[,;\n]+", only_answer(reply) or "") if part.strip()
     ]
     if None in parts or sorted(p.group(1) for p in parts if p) != list(letters):
         return None

@@ -13,12 +13,12 @@ from pydantic import Field, model_validator
 from common.errors import DataError
 from common.files import hash_json
 from common.seeds import derive_rng
+from envs.tasks.choice import LETTERS
 from envs.tasks.files import field, texts
 from envs.tasks.schema import RowData, checked, row_of, text_of
 from envs.types import Row
 
 REWARDBENCH, RM_R1 = "rewardbench2", "rm_r1"
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Text = Annotated[str, Field(min_length=1)]
 
 

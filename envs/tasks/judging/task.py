@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
+from envs.tasks.choice import LETTERS
 from envs.tasks.judging.env import SEAT, JudgingEnv
 from envs.tasks.judging.examples import PAIRS, RANKINGS
-from envs.tasks.judging.rows import LETTERS, REWARDBENCH, RM_R1, Contest, rewardbench_row, rm_r1_row
+from envs.tasks.judging.rows import REWARDBENCH, RM_R1, Contest, rewardbench_row, rm_r1_row
 from envs.tasks.schema import FromRecord, data_of, rows_of_file, rows_of_records
 from envs.types import Episode, Limits, Row, Score, Seat
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from envs.tasks.files import field
+from envs.tasks.files import field, prompt_text
 from envs.tasks.reading import Made, Reader
 from envs.tasks.schema import RowData, checked
 
@@ -41,12 +41,7 @@ class Response(RowData):
 
 def make(record: Mapping[str, Any], where: str) -> Made:
     """The row of one record."""
-    text = record.get("prompt_text")
-    for conversation in record.get("conversations") or ():
-        for message in conversation.get("messages") or ():
-            text = text or message.get("content")
-    if not text:
-        text = field(record, "prompt_text", where=where)
+    text = prompt_text(record, where=where)
     kind = str(record.get("response_type") or "ordinal").strip().lower()
     # OdysSim's own defaults where a row does not say its scale.
     low = record["r_min"] if record.get("r_min") is not None else 0
@@ -55,7 +50,7 @@ def make(record: Mapping[str, Any], where: str) -> Made:
     condition = _first(record, "condition_id", "condition_num", "condition")
     question = _first(record, "outcome_id", "task_num", "outcome")
     values = {
-        "text": NOTHING_ELSE.sub("", ONLY_RETURN.sub("Answer with", str(text))).strip(),
+        "text": NOTHING_ELSE.sub("", ONLY_RETURN.sub("Answer with", text)).strip(),
         "kind": kind,
         "response": field(record, "response", where=where),
         "low": low,
