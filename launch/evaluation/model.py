@@ -22,6 +22,8 @@ from envs.players.base import Player
 from launch.evaluation.config import EvalRunConfig, endpoint_identity
 
 EXPORT = "model"
+SOURCE = "exported_from"
+"""File in it: the step folder."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,18 @@ def megatron_checkpoints(path: Path) -> Path | None:
 
 
 def export(step: Path, target: Path) -> Path:
-    """The Hugging Face folder of one Megatron checkpoint; made once, whole or not at all."""
+    """The Hugging Face folder of one Megatron checkpoint; made once, whole or not at all.
+
+    Raises UsageError where the folder was made from another one: a run that was trained on meanwhile has a newer.
+    """
+    made_from = target / SOURCE
     if (target / "config.json").is_file():
+        if made_from.is_file() and (other := made_from.read_text()) != str(step.resolve()):
+            raise UsageError(
+                f"this run evaluates {other}, and the newest checkpoint is {step.name} now",
+                where=str(target),
+                fix=f"give another --out, or model.path={other}",
+            )
         return target
     from launch.conversion import megatron_to_hf
     from megatron_osim.config import ParallelConfig
@@ -101,6 +113,7 @@ def export(step: Path, target: Path) -> Path:
         megatron_to_hf(chosen, target, ParallelConfig())
     finally:
         shutil.rmtree(chosen, ignore_errors=True)
+    made_from.write_text(str(step.resolve()))
     return target
 
 

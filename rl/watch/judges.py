@@ -31,8 +31,10 @@ class Rejudge:
         self._tasks, self._judge, self._ledger = tasks, judge, ledger
 
     def knows(self, episode: Episode) -> bool:
-        """Whether its task is one of this run's, and a judge scored it."""
-        return episode.row.task in self._tasks and bool(episode.judge_calls)
+        """Whether its task is one of this run's, and a judge scored it, every seat of it: an episode that a failure
+        cut short would come back from `rescore_episode` as it was, which is no second opinion."""
+        whole = all(isinstance(outcome, Score) for outcome in episode.outcomes.values())
+        return episode.row.task in self._tasks and bool(episode.judge_calls) and whole
 
     async def scores(self, episodes: Sequence[Episode]) -> list[tuple[float, float | None]]:
         """(score then, score now or None) of every seat that had one."""

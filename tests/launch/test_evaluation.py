@@ -16,6 +16,7 @@ from eval.config import DecodingConfig
 from eval.results import LowCoverage, Results
 from launch.conversion import hf_to_megatron
 from launch.evaluation import EvalModelConfig, EvalRunConfig, dry_run, evaluate
+from launch.evaluation.model import export
 from megatron_osim.config import ParallelConfig
 from rl.rollout.config import RolloutConfig
 from rl.rollout.server import SGLangServer, default_python, is_built
@@ -63,6 +64,16 @@ def test_a_megatron_checkpoint_is_exported_and_scores_as_the_weights_it_was_made
     assert (tmp_path / "b" / "model" / "config.json").is_file()
     assert texts(tmp_path / "a") == texts(tmp_path / "b") and by_megatron.coverage == 1.0
     assert [i.value for i in by_hf.tasks[0].items] == [i.value for i in by_megatron.tasks[0].items]
+
+
+def test_a_newer_checkpoint_of_the_same_run_is_not_taken_for_the_one_that_was_exported(tmp_path: Path) -> None:
+    exported, steps = tmp_path / "run" / "model", [tmp_path / "step-00000001", tmp_path / "step-00000002"]
+    exported.mkdir(parents=True)
+    (exported / "config.json").write_text("{}")
+    (exported / "exported_from").write_text(str(steps[0]))
+    assert export(steps[0], exported) == exported
+    with pytest.raises(UsageError, match="newest checkpoint is step-00000002"):
+        export(steps[1], exported)
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:

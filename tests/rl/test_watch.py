@@ -18,7 +18,7 @@ from envs.judges.base import Verdict as Answer
 from envs.ledger import EpisodeKey, Ledger
 from envs.play import play
 from envs.players.scripted import ScriptedPlayer
-from envs.types import Episode, Finding, JudgeCall, Row
+from envs.types import Episode, FailureReason, Finding, JudgeCall, Row, Unscored
 from rl.config import RLConfig
 from rl.watch.alarm import Alarm, detector_alarms, raise_stops
 from rl.watch.config import AnchorConfig, HumanReferenceConfig, SecondJudgeConfig, WatchConfig
@@ -113,6 +113,13 @@ def test_a_second_judge_that_fails_never_agrees(tmp_path: Path) -> None:
     config = WatchConfig(second_judge=SecondJudgeConfig(client={}, share=1.0, action="stop"))
     with pytest.raises(GateError, match="no verdict"):
         observe(watch(config, tmp_path, second=None), 0, episodes(4))
+
+
+def test_an_episode_that_a_failure_cut_short_is_no_second_opinion(tmp_path: Path) -> None:
+    failed = Unscored(FailureReason.ENGINE_FAILED, "gone")
+    cut = [replace(e, outcomes=e.outcomes | {"other": failed}) for e in episodes(4)]
+    config = WatchConfig(second_judge=SecondJudgeConfig(client={}, share=1.0))
+    assert observe(watch(config, tmp_path, second=None), 0, cut) == {}
 
 
 def test_anchors_of_other_tasks_are_refused(tmp_path: Path) -> None:
