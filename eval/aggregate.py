@@ -71,8 +71,7 @@ def aggregate(
     provenance: Mapping[str, str] | None = None,
 ) -> Results:
     """Results of a plan from its episodes by key; planned episodes that are absent count as not run."""
-    statistics = plan.config.statistics
-    bootstrap = JointBootstrap(plan.config.seed, draws=statistics.draws, level=statistics.level)
+    bootstrap = JointBootstrap(plan.config.seed, draws=plan.config.statistics.draws)
     tasks = tuple(_task_result(task, episodes, bootstrap) for task in plan.tasks)
     played = [episodes[e.key] for e in plan.episodes if e.key in episodes]
     refusal = _refusal(tasks, plan.config.min_coverage)

@@ -27,6 +27,7 @@ class DecodingConfig(Config):
     """0 is greedy, as in the published SOUL numbers."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = -1
+    """-1: all tokens. An API model gets top_p and top_k only where they are set: not every server knows them."""
     max_tokens: int = Field(default=512, ge=1)
     """Per turn."""
 
@@ -40,10 +41,9 @@ class ConcurrencyConfig(Config):
 
 
 class StatisticsConfig(Config):
-    """Intervals: one joint cluster bootstrap over all tasks."""
+    """95 % intervals: one joint cluster bootstrap over all tasks."""
 
     draws: int = Field(default=4_000, ge=200)
-    level: float = Field(default=0.95, gt=0.5, lt=1)
 
 
 class EvalConfig(Config):

@@ -101,9 +101,10 @@ class EvalRunConfig(EvalConfig):
 
     def _policy_endpoint(self) -> Endpoint | None:
         endpoint = self.model.endpoint
-        if endpoint is None or self.decoding.top_p == 1.0:
+        asked = self.decoding.model_dump(include={"top_p", "top_k"}, exclude_defaults=True)
+        if endpoint is None or not asked:
             return endpoint
-        return endpoint.model_copy(update={"extra_body": {**endpoint.extra_body, "top_p": self.decoding.top_p}})
+        return endpoint.model_copy(update={"extra_body": {**endpoint.extra_body, **asked}})
 
     def opponents(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Identity of every configured role but the policy."""

@@ -99,6 +99,18 @@ def test_partners_and_judges_take_their_places_and_everything_is_on_record(tmp_p
     assert len(policy.requests) == 8 and len(partner.requests) == 4 and len(judge.requests) == 4
 
 
+def test_an_api_model_is_asked_with_the_decoding_that_was_set_and_with_nothing_else(tmp_path: Path) -> None:
+    def sent(*more: str) -> object:
+        endpoint = '{"model": "tiny", "base_url": "http://127.0.0.1:1/v1", "extra_body": {"seed_bias": 1}}'
+        config = load(EvalRunConfig, None, [f"suite={VOWELS}", f"model.endpoint={endpoint}", *more])
+        policy = config.client_config(tmp_path).policy
+        return policy and policy.extra_body
+
+    assert sent() == {"seed_bias": 1}
+    assert sent("decoding.top_k=5") == {"seed_bias": 1, "top_k": 5}
+    assert sent("decoding.top_p=0.9", "decoding.temperature=1") == {"seed_bias": 1, "top_p": 0.9}
+
+
 def test_a_role_without_an_endpoint_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     with answering(parrot) as policy:
         with pytest.raises(ConfigError, match=r"(?s)client.judge: missing.*client.partner: missing"):
