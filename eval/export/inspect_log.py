@@ -98,7 +98,9 @@ def _results(task: TaskResult) -> dict[str, Any]:
 
 def _sample(task: TaskResult, item: Item, episode: Episode | None, time: str, source: str) -> dict[str, Any]:
     messages = _messages(episode) if episode else []
-    answer = messages[-1]["content"] if messages else ""
+    # The last turn of the evaluated seat: a partner may have had the last word, and a prompt is no answer.
+    opening = len(_input(episode)) if episode else 0
+    answer = next((m["content"] for m in reversed(messages[opening:]) if m["role"] == "assistant"), "")
     sample: dict[str, Any] = {
         "id": item.row,
         "epoch": item.epoch + 1,

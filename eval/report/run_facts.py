@@ -5,6 +5,7 @@ Reads only. Files of another version or half-written ones are left out, never an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from eval.report.sections import Facts, HumanLikeness, Prose, Section, Table
 from eval.report.transcripts import TokenPieces, token_pieces
 from eval.results import Results
 
+ABSOLUTE_PATH = re.compile(r"(?<![\w:/.~-])/(?:[^/\s,;'\"]+/)*(?=[^/\s,;'\"])")
+"""The folders of an absolute path: a report that is passed on says nothing about the machine it was made on."""
+
 
 def provenance(folders: Sequence[Path], results: Sequence[Results] = ()) -> Facts | Table:
     """Where numbers come from: facts of one run, or a table of several."""
@@ -30,7 +34,7 @@ def provenance(folders: Sequence[Path], results: Sequence[Results] = ()) -> Fact
     if len(folders) == 1 and results:
         r = results[0]
         facts = {"plan": r.plan, "seed": str(r.seed), "epochs": str(r.epochs), "profile": r.profile}
-        found[folders[0].name] |= {**r.provenance, **facts}
+        found[folders[0].name] |= {**{k: _short(v) for k, v in r.provenance.items()}, **facts}
     if len(folders) == 1:
         return Facts("Provenance", next(iter(found.values())))
     columns = ["commit", "started", "command"]
@@ -56,14 +60,14 @@ def _manifest_facts(folder: Path) -> dict[str, str]:
             "commit": f"{commit}{' with local changes' if git.get('dirty') else ''}",
             "started": str(found.get("started", "")),
             "packages": ", ".join(f"{k} {v}" for k, v in dict(found.get("packages", {})).items()),
-            **{f"input {k}": str(v) for k, v in dict(found.get("inputs", {})).items()},
+            **{f"input {k}": _short(str(v)) for k, v in dict(found.get("inputs", {})).items()},
         }
     return facts
 
 
-def _short(word: str) -> str:
-    """A path of this machine by its last name; anything else as it is."""
-    return Path(word).name if word.startswith("/") else word
+def _short(text: str) -> str:
+    """Absolute paths by their last names, also inside KEY=PATH; addresses and everything else as they are."""
+    return ABSOLUTE_PATH.sub("", text)
 
 
 def under_way(folder: Path) -> list[Section]:

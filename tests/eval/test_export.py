@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from envs.types import Episode, Unscored
+from envs.types import Episode, FailureReason, Say, Unscored
 from eval.aggregate import aggregate
 from eval.config import EvalConfig
 from eval.export.inspect_log import eval_log, export_inspect
@@ -31,10 +32,6 @@ def evaluated() -> tuple[Results, dict[str, Episode]]:
     plan = make_plan(CONFIG, "m")
     episodes = asyncio.run(play_plan(plan, contestants(0.5, "m"), MemoryStore()))
     last = plan.episodes[-1].key
-    from dataclasses import replace
-
-    from envs.types import FailureReason, Say
-
     failed = Unscored(FailureReason.ENGINE_FAILED, "gone")
     episodes[last] = replace(
         episodes[last], outcomes={"reader": failed}, says=(Say("reader", "<script>\ud800</script>"),)
@@ -73,6 +70,21 @@ def test_an_inspect_log_is_read_by_inspect(evaluated, tmp_path: Path) -> None:  
     (path,) = export_inspect(results, tmp_path, episodes)
     read = log.read_eval_log(str(path))
     assert read.status == "success" and len(read.samples) == 10
+
+
+def test_the_answer_in_inspect_is_the_policys_last_turn_not_the_partners_and_never_the_prompt(evaluated) -> None:  # type: ignore[no-untyped-def]
+    results, episodes = evaluated
+    item = results.tasks[0].items[0]
+    seat = next(iter(episodes[item.key].views))
+
+    def answer(*says: Say) -> str:
+        log = eval_log(
+            results, results.tasks[0], {item.key: replace(episodes[item.key], says=says)}, datetime.now(UTC)
+        )
+        return str(log["samples"][0]["output"]["choices"][0]["message"]["content"])
+
+    assert answer(Say(seat, "mine"), Say("partner", "theirs")) == "mine"
+    assert answer() == ""
 
 
 def test_equal_results_have_equal_identities_in_inspect(evaluated) -> None:  # type: ignore[no-untyped-def]

@@ -36,6 +36,7 @@ from eval.report import (
     write_report,
 )
 from eval.report.charts import line_plot, log_ticks, nice_ticks, radar
+from eval.report.run_facts import provenance
 from eval.report.transcripts import pack
 from eval.report.write import render_report
 from eval.soul_index import soul_index
@@ -263,3 +264,16 @@ def test_untrained_and_given_tokens_are_told_apart() -> None:
     trace = make_episode("ab", turns=2).traces["reader"]
     assert [s.trainable for s in trace.segments] == [False, True, False, True]
     assert isinstance(trace.segments[0], Segment)
+
+
+def test_a_report_names_no_folder_of_the_machine_it_was_made_on(tmp_path: Path) -> None:
+    command = ["/opt/x/bin/osim", "eval", "run", "data=/home/me/rows", "rows.fantom=/home/me/fantom.jsonl", "out"]
+    command += ["client.judge.base_url=http://host:1/v1", "runs/b/hf"]
+    inputs = {"model": "/home/me/model 0a1b", "judge": "m at https://host/v1"}
+    (tmp_path / "manifest.json").write_text(json.dumps({"command": command, "inputs": inputs}))
+    facts = provenance([tmp_path])
+    assert isinstance(facts, Facts)
+    assert facts.facts["command"] == (
+        "osim eval run data=rows rows.fantom=fantom.jsonl out client.judge.base_url=http://host:1/v1 runs/b/hf"
+    )
+    assert (facts.facts["input model"], facts.facts["input judge"]) == ("model 0a1b", "m at https://host/v1")
