@@ -150,7 +150,8 @@ async def seat(config: EvalRunConfig, identity: Identity, client: Client, run: R
     with _served(identity.weights, run):
         engine = await open_rollout(identity.weights, config.model.engine, run.path)
     try:
-        yield Seated(EnginePlayer(engine, renderer, sampling), engine.name, config.model.engine.max_context)
+        most = min(config.model.engine.max_context, getattr(engine, "max_context", config.model.engine.max_context))
+        yield Seated(EnginePlayer(engine, renderer, sampling), engine.name, most)
     finally:
         await engine.close()
 

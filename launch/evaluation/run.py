@@ -21,7 +21,7 @@ from common.files import write_text
 from common.run_folder import RunFolder
 from envs.client.client import Client
 from envs.judges.model import ModelJudge
-from envs.ledger import Ledger
+from envs.ledger import LEDGER_FILE, Ledger, LedgerNotStarted, LedgerReader
 from envs.players.chat import ChatPlayer
 from envs.types import Score
 from eval.aggregate import outcome_of
@@ -87,9 +87,15 @@ def _run(config: EvalRunConfig, folder: Path, options: _Options) -> Results | No
 
 
 def _accept_other_bounds(config: EvalRunConfig, folder: Path) -> None:
-    """A run folder goes on under another bound or speed: its config.yaml then says the new one."""
+    """A run folder goes on under another bound or speed: its config.yaml then says the new one.
+
+    A folder without an episode (a dry run, a model that did not answer) takes any configuration.
+    """
     path = RunFolder(folder).config
     if not path.is_file():
+        return
+    if _nothing_recorded(folder):
+        path.unlink()
         return
     try:
         before = load(EvalRunConfig, path)
@@ -98,6 +104,17 @@ def _accept_other_bounds(config: EvalRunConfig, folder: Path) -> None:
     same = before.asked() == config.asked() and before.name == config.name and before.model == config.model
     if same and before != config and before.opponents(os.environ) == config.opponents(os.environ):
         write_text(path, dump_yaml(config))
+
+
+def _nothing_recorded(folder: Path) -> bool:
+    ledger = RunFolder(folder).ledger
+    if not (ledger / LEDGER_FILE).is_file():
+        return not (folder / RESULTS_FILE).exists()
+    try:
+        with LedgerReader(ledger) as reader:
+            return not reader.keys()
+    except LedgerNotStarted:
+        return True
 
 
 def _require_endpoints(plan: EvalPlan, config: EvalRunConfig) -> None:

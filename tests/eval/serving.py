@@ -78,7 +78,7 @@ def engine_answers(model: Path) -> Answer:
     from envs.tokens import Prompts, TokenContext
     from rl.rollout.embedded import EmbeddedEngine
 
-    renderer, engine = Renderer.load(model), EmbeddedEngine(model, max_context=1024)
+    renderer, engine = Renderer.load(model), EmbeddedEngine(model, max_context=4096)
 
     numbers = itertools.count()
 

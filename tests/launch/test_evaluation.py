@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from common.errors import UsageError
+from common.files import read_json, write_json
+from data_tools.renderer import Renderer
 from data_tools.tokenizer import CHATML_JINJA
 from envs.client.config import Endpoint
 from envs.ledger import LedgerReader
@@ -93,7 +95,11 @@ def test_the_dry_run_tells_of_prompts_that_do_not_fit(tmp_path: Path) -> None:
 @pytest.mark.skipif(not is_built(default_python()), reason="the SGLang environment is not built: make sglang")
 def test_sglang_behind_its_own_api_scores_as_sglang_by_token_ids(tmp_path: Path) -> None:
     model = write_checkpoint(tmp_path / "hf", seed=3)
+    # As a real checkpoint has: the template, and the end token at which a server stops by itself.
     (model / "chat_template.jinja").write_text(CHATML_JINJA)
+    for name in ("config.json", "generation_config.json"):
+        settings = read_json(model / name)
+        write_json(model / name, {**settings, "eos_token_id": Renderer.load(model).end_id})
     server = SGLangServer(model, RolloutConfig(kind="sglang", max_context=512), tmp_path / "logs")
     server.start()
     try:

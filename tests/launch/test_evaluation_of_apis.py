@@ -263,3 +263,9 @@ def test_a_run_goes_on_under_another_bound_but_not_with_another_model(tmp_path: 
         with pytest.raises(UsageError, match="another configuration"):
             evaluate(api_config(policy, "limit=4"), tmp_path / "run")
     assert load(EvalRunConfig, tmp_path / "run" / "config.yaml").min_coverage == 0.5
+
+
+def test_a_folder_with_nothing_but_a_dry_run_takes_another_configuration(tmp_path: Path) -> None:
+    with answering(parrot) as policy:
+        dry_run(api_config(policy, "limit=3"), tmp_path / "run", lambda line: None)
+        assert evaluate(api_config(policy, "limit=4"), tmp_path / "run").tasks[0].planned == 4
