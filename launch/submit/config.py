@@ -68,6 +68,8 @@ class SlurmConfig(Config):
 
     host: str | None = None
     """USER@LOGIN-NODE for submission over SSH; None: this machine is a login node."""
+    ssh_config: Path | None = None
+    """Configuration file for ssh instead of your own (~/.ssh/config)."""
     login_setup: tuple[str, ...] = ()
     """Shell lines before each Slurm command over SSH, e.g. `module load slurm`."""
     code: Path = ROOT

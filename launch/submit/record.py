@@ -36,13 +36,14 @@ class Record(Config):
     """All jobs of one `osim launch`."""
 
     host: str | None = None
+    ssh_config: Path | None = None
     login_setup: tuple[str, ...] = ()
     jobs: tuple[SubmittedJob, ...] = ()
 
     @property
     def shell(self) -> Shell:
         """Where its commands are run and its files are."""
-        return SshShell(self.host, self.login_setup) if self.host else LocalShell()
+        return SshShell(self.host, self.login_setup, self.ssh_config) if self.host else LocalShell()
 
     @property
     def on_slurm(self) -> bool:

@@ -76,8 +76,8 @@ class SshShell:
 
     host: str
     setup: tuple[str, ...] = ()
-    client: tuple[str, ...] = ("ssh",)
-    """The client's command line, before its other options."""
+    config: Path | None = None
+    """Configuration file instead of the user's own."""
 
     @property
     def name(self) -> str:
@@ -108,8 +108,9 @@ class SshShell:
         control = Path(tempfile.gettempdir()) / "osim-ssh-%C"
         options = ["-o", "BatchMode=yes", "-o", "ControlMaster=auto", "-o", f"ControlPath={control}"]
         options += ["-o", f"ControlPersist={CONNECTION_KEPT_S}"]
+        client = ["ssh", "-F", str(self.config)] if self.config else ["ssh"]
         return _run(
-            [*self.client, *options, self.host, "--", script], stdin, timeout_s, script.splitlines()[-1], self.host
+            [*client, *options, self.host, "--", script], stdin, timeout_s, script.splitlines()[-1], self.host
         )
 
 

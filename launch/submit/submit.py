@@ -65,7 +65,9 @@ def site_of(cluster: ClusterConfig) -> Site:
 
 def shell_of(site: Site) -> Shell:
     """The machine that has sbatch."""
-    return SshShell(site.slurm.host, site.slurm.login_setup) if site.slurm.host else LocalShell()
+    return (
+        SshShell(site.slurm.host, site.slurm.login_setup, site.slurm.ssh_config) if site.slurm.host else LocalShell()
+    )
 
 
 def run_dir(site: Site, out: Path) -> Path:
@@ -215,7 +217,7 @@ def submit(planned: Sequence[Planned], site: Site, out: Path, say: Say) -> Recor
         _write(one, site, shell)
     submitted: list[SubmittedJob] = []
     ids: dict[str, str] = {}
-    record = Record(host=site.slurm.host, login_setup=site.slurm.login_setup)
+    record = Record(host=site.slurm.host, login_setup=site.slurm.login_setup, ssh_config=site.slurm.ssh_config)
     try:
         for one in planned:
             job_id = _submit_one(one, site, shell, [ids[name] for name in one.job.after])

@@ -19,12 +19,13 @@ KEPT_VERSIONS = 2
 SHARED_MEMORY = Path("/dev/shm")
 
 
-def weights_folder(run_dir: Path, purpose: str) -> Path:
+def weights_folder(run_dir: Path, purpose: str, *, other_machines: bool = False) -> Path:
     """A folder for weight versions of this run: in memory-backed /dev/shm where there is one, else in the run folder.
 
+    other_machines: servers elsewhere read it too, so it is in the run folder, which they see.
     The name is a function of the run folder's, so a restarted run overwrites what a killed one left.
     """
-    if SHARED_MEMORY.is_dir():
+    if SHARED_MEMORY.is_dir() and not other_machines:
         run = hashlib.blake2b(str(run_dir.resolve()).encode(), digest_size=6).hexdigest()
         return SHARED_MEMORY / f"osim-{run_dir.name}-{run}-{purpose}"
     return run_dir / "weights" / purpose
