@@ -70,9 +70,7 @@ class EnginePool(StreamedUpdates):
         self._model, self._config = model, config
         self._log_dir = run_dir / "logs"
         self._members: list[Member] = []
-        self._copies = CheckpointWriter(
-            weights_folder(run_dir, "rollout", other_machines=bool(config.urls)), model
-        )
+        self._copies = CheckpointWriter(weights_folder(run_dir, "rollout", other_machines=bool(config.urls)), model)
         self._current: tuple[Path, int] = (model, 0)
         """The newest weights on disk: what a replaced server loads."""
         self._transport: StreamTransport = SGLangEngine.stream_transport

@@ -106,7 +106,9 @@ def test_crash_is_explained_by_its_last_lines_and_a_silent_one_by_the_job_script
 
 
 def test_job_that_slurm_has_forgotten_is_known_from_its_history(job: SubmittedJob, tmp_path: Path) -> None:
-    (tmp_path / "launch" / "history").write_text("10 7 0 started on n1\n20 7 1 ended 4: no attempt left\n21 8 0 ended 0\n")
+    (tmp_path / "launch" / "history").write_text(
+        "10 7 0 started on n1\n20 7 1 ended 4: no attempt left\n21 8 0 ended 0\n"
+    )
     events = read_history(LocalShell(), tmp_path, "7")
     assert [e.attempt for e in events] == [0, 1]
     assert Status(job, JobState("UNKNOWN"), events[-1]).last == events[-1] and events[-1].ended_with == 4
@@ -143,7 +145,15 @@ def run_rank(tmp_path: Path, code: str, **environment: str) -> int:
     module.write_text(code)
     for name in ("logs", "notes"):
         (tmp_path / name).mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "launch.allocation.rank", str(tmp_path), str(tmp_path / "notes"), "rank", "planted"]
+    command = [
+        sys.executable,
+        "-m",
+        "launch.allocation.rank",
+        str(tmp_path),
+        str(tmp_path / "notes"),
+        "rank",
+        "planted",
+    ]
     env = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     return subprocess.run(command, env=env | environment | {"PYTHONPATH": path}, check=False).returncode

@@ -143,6 +143,13 @@ def job_of(run: Path) -> str:
     return str(read_json(run / "launch" / "record.json")["jobs"][0]["job_id"])
 
 
+def has_ended(run: Path) -> bool:
+    """Whether the last attempt is over and no other follows."""
+    return any(words.startswith("ended") for words in history(run)[-1:])
+
+
 def history(run: Path) -> list[str]:
-    """What the attempts said of themselves."""
+    """What the attempts said of themselves; nothing before the first has started."""
+    if not (run / "launch" / "history").exists():
+        return []
     return [line.split(" ", 3)[3] for line in (run / "launch" / "history").read_text().splitlines()]

@@ -11,7 +11,7 @@ from common.run_folder import RunFolder
 from megatron_osim.checkpoint import list_checkpoints
 from tests.megatron_osim.corpus import Corpus
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import Osim, history, job_of, midtrain_recipe, until
+from tests.slurm.conftest import Osim, has_ended, history, job_of, midtrain_recipe, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
 COMPARED = ("loss", "grad_norm", "lr", "trained_tokens", "bins", "updated")
@@ -31,7 +31,7 @@ def attempts(run: Path) -> int:
 def short_of_time(slurm: Cluster, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one node whose time limit is shorter than it; it works while the other tests of this file do."""
     osim = Osim(slurm, tmp_path_factory.mktemp("background"))
-    recipe = osim.file("recipe.yaml", midtrain_recipe(corpus, steps=3000, checkpoint={"every_steps": 1000}))
+    recipe = osim.file("recipe.yaml", midtrain_recipe(corpus, steps=4000, checkpoint={"every_steps": 1000}))
     # Slurm's clock of limits is coarse: a warning may come up to a minute early.
     cluster = osim.cluster(nodes=1, time="00:02:00", signal_lead_s=40)
     run = osim.folder / "background"
@@ -51,7 +51,7 @@ def test_two_node_run_that_is_preempted_and_requeued_equals_the_undisturbed_run_
         "sbatch", "-p", "urgent", "-w", nodes, "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"
     )
     osim("midtrain", "--recipe", recipe, "--ranks", "2", "--out", alone)
-    until(lambda: history(run)[-1].startswith("ended") and attempts(run) == 2, "end of the second attempt")
+    until(lambda: has_ended(run) and attempts(run) == 2, "end of the second attempt")
     assert history(run)[-1] == "ended 0"
     assert "asked to end" in history(run)
     assert "COMPLETED" in osim("launch", "status", run)
@@ -102,7 +102,7 @@ def test_run_that_is_launched_cannot_be_launched_again_and_cancelled_with_save_i
     assert "is launched already" in osim(*launch, expect=2)
     until(lambda: bool(RunFolder(run).read_metrics("midtrain")), "metric")
     assert "saves and ends" in osim("launch", "cancel", run, "--save")
-    until(lambda: history(run)[-1].startswith("ended"), "end")
+    until(lambda: has_ended(run), "end")
     assert history(run)[-1] == "ended 4" and len(list_checkpoints(run / "checkpoints")) == 1
     osim(*launch, "--wait")
     assert history(run)[-1] == "ended 0"
@@ -129,10 +129,10 @@ def test_what_slurm_refuses_is_refused_with_its_own_words(osim: Osim, corpus: Co
 def test_wall_time_limit_shorter_than_the_job_gives_a_chain_of_requeues_that_completes(
     short_of_time: Path, osim: Osim
 ) -> None:
-    until(lambda: history(short_of_time)[-1].startswith("ended"), "end of the chain")
+    until(lambda: has_ended(short_of_time), "end of the chain", timeout_s=800)
     told = history(short_of_time)
     assert told[-1] == "ended 0", told
     assert "asked to requeue" in told and any(words.startswith("requeued: time limit near, saved") for words in told)
     assert attempts(short_of_time) >= 2
     steps = [line["step"] for line in RunFolder(short_of_time).read_metrics("midtrain")]
-    assert steps == list(range(1, 3001))
+    assert steps == list(range(1, 4001))
