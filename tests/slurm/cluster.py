@@ -7,6 +7,7 @@ the partitions `gpu` and `urgent` (which preempts it), n4 is in `cpu`. A node pr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -97,7 +98,10 @@ class Cluster:
             subprocess.run(
                 ["scancel", "--user=root"], env=os.environ | self.environment, capture_output=True, check=False
             )
-        # The state is thrown away: nobody needs an orderly end.
+        # The state is thrown away: nobody needs an orderly end, so all are asked at once.
+        for pid in self._daemons:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         for pid in reversed(self._daemons):
             _end(pid)
         self._daemons.clear()
