@@ -123,11 +123,12 @@ def test_spread_experts_are_not_resumed_together_nor_the_other_way(single: Ranks
 @pytest.fixture(scope="module")
 def resharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resharded")
-    start("tests.megatron_osim.checkpoint_program", 4, folder, timeout_s=280.0)
+    start("tests.megatron_osim.checkpoint_program", 4, folder, timeout_s=560.0)
     return folder
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("saved", "name"), [(s, n) for s, names in RESUMED.items() for n in names])
 def test_resuming_under_another_layout_goes_on_as_if_nothing_happened(resharded: Path, saved: str, name: str) -> None:
     expected = json.loads((resharded / f"{base_of(name)}.json").read_text())[SAVED_AT:]
@@ -137,6 +138,7 @@ def test_resuming_under_another_layout_goes_on_as_if_nothing_happened(resharded:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", [name for name, resumed in RESUMED.items() if name in resumed])
 def test_resuming_under_the_same_layout_is_bitwise(resharded: Path, name: str) -> None:
     uninterrupted = json.loads((resharded / f"{name}.json").read_text())[SAVED_AT:]

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from tests.megatron_osim.layout_program import CASES
 from tests.megatron_osim.spmd import start
 
-pytestmark = pytest.mark.slow
+# One start trains every layout: minutes where other work runs beside it.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BASES = {"untied": "tp1", "tied": "tied_tp1", "qwen2": "qwen2_tp1", "deep": "deep_tp1", "moe": "moe_tp1"}
 OTHERS = [name for name in CASES if name not in BASES.values()]
 
@@ -21,7 +22,7 @@ OTHERS = [name for name in CASES if name not in BASES.values()]
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("layouts")
-    start("tests.megatron_osim.layout_program", 4, folder, timeout_s=280.0)
+    start("tests.megatron_osim.layout_program", 4, folder, timeout_s=560.0)
     return folder
 
 
