@@ -5,11 +5,12 @@ The trainer's package may not know tasks; here rank 0 gets `osim eval run` as a 
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 from common.config import load
-from common.errors import run_main
+from common.errors import Interrupted, run_main
 from eval.results import LowCoverage, Results
 from launch.evaluation import EvalRunConfig, evaluate
 from megatron_osim.config import GenerationConfig, MidtrainConfig
@@ -32,6 +33,9 @@ def make_evaluate(config: MidtrainConfig) -> Evaluate:
             return metrics_of(evaluate(evaluation_config(generation, export), folder))
         except LowCoverage as e:
             return metrics_of(e.results)
+        except Interrupted as e:
+            signal.raise_signal(signal.SIGTERM)  # it was meant for the training, which saves and ends after its step
+            return {"failed": str(e)}
 
     return run
 

@@ -206,10 +206,13 @@ def _both(first: OnProgress, second: OnProgress | None) -> OnProgress:
 
 @contextmanager
 def _stopping() -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM ask to stop after what is in flight; a second SIGINT interrupts at once."""
+    """SIGINT and SIGTERM ask to stop after what is in flight; a second SIGINT interrupts at once.
+
+    Afterwards they mean what they meant before: a training that evaluates itself catches them too.
+    """
     asked = False
     loop = asyncio.get_running_loop()
-    handled: list[signal.Signals] = []
+    handled: dict[signal.Signals, signal._HANDLER] = {}
 
     def ask(signum: signal.Signals) -> None:
         nonlocal asked
@@ -220,12 +223,14 @@ def _stopping() -> Iterator[Callable[[], bool]]:
 
     try:
         for signum in (signal.SIGINT, signal.SIGTERM):
+            before = signal.getsignal(signum)
             try:
                 loop.add_signal_handler(signum, ask, signum)
             except (ValueError, RuntimeError):
                 break  # Not the main thread: its owner handles signals.
-            handled.append(signum)
+            handled[signum] = before
         yield lambda: asked
     finally:
-        for signum in handled:
+        for signum, before in handled.items():
             loop.remove_signal_handler(signum)
+            signal.signal(signum, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from eval.results import LowCoverage, Results
 from launch.conversion import hf_to_megatron
 from launch.evaluation import EvalModelConfig, EvalRunConfig, dry_run, evaluate
 from launch.evaluation.model import export
+from launch.evaluation.run import _stopping
 from megatron_osim.config import ParallelConfig
 from rl.rollout.config import RolloutConfig
 from rl.rollout.server import SGLangServer, default_python, is_built
@@ -76,6 +78,24 @@ def test_a_newer_checkpoint_of_the_same_run_is_not_taken_for_the_one_that_was_ex
     assert export(steps[0], exported) == exported
     with pytest.raises(UsageError, match="newest checkpoint is step-00000002"):
         export(steps[1], exported)
+
+
+def test_signals_mean_after_an_evaluation_what_they_meant_before() -> None:
+    noted: list[int] = []
+
+    async def stopped_by_a_signal() -> bool:
+        with _stopping() as asked:
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(0.01)
+            return asked()
+
+    original = signal.signal(signal.SIGTERM, lambda number, _: noted.append(number))
+    try:
+        assert asyncio.run(stopped_by_a_signal()) and noted == []
+        signal.raise_signal(signal.SIGTERM)
+        assert noted == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, original)
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rl.algorithms import GRPOConfig, build_algorithm
+from rl.config import RLConfig
 from rl.samples import Attempt, TrainSample
 from tests.rl.algorithms.builders import drafts, rollout
 
@@ -136,6 +137,13 @@ def test_turn_level_credit_is_scaled_like_the_variants_own_advantages(variant: s
     first, second = build_algorithm(GRPOConfig(variant=variant, turn_weight=1.0)).weigh(attempts).samples
     np.testing.assert_allclose(first.advantage, [0, 0, 0, 0.5, 0.5, 0, 0])
     np.testing.assert_allclose(second.advantage, [0, 0, 0, -0.5, -0.5, 0, 0])
+
+
+def test_a_ratio_of_whole_sequences_is_refused_where_ranks_hold_parts_of_them() -> None:
+    base = {"model": "m", "steps": 1, "tasks": [{"task": "t", "algorithm": {"name": "grpo", "variant": "gspo"}}]}
+    RLConfig.model_validate(base)
+    with pytest.raises(ValidationError, match="gspo needs"):
+        RLConfig.model_validate(base | {"parallel": {"context": 2}})
 
 
 def test_turn_level_credit_without_groups_is_refused() -> None:
