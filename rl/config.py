@@ -140,10 +140,6 @@ class RLConfig(Config):
             raise ValueError(f"each task appears once; these do not: {', '.join(sorted(names))}")
         if unknown := sorted({*self.screen, *self.watch.stop_on} - set(DETECTORS)):
             raise ValueError(f"no such detector: {', '.join(unknown)}; known: {', '.join(DETECTORS)}")
-        if self.parallel.context > 1 and any(
-            t.algorithm.name == "grpo" and t.algorithm.variant == "gspo" for t in self.tasks
-        ):
-            raise ValueError("gspo needs parallel.context = 1: its ratio is a mean over whole sequences")
         if self.wants_ema and self.ema_decay is None:
             raise ValueError("opd with teacher: ema needs ema_decay")
         return self
