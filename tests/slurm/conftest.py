@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.files import read_json
 from tests.megatron_osim.corpus import Corpus, make_corpus
 from tests.slurm.cluster import CannotRun, Cluster
 
@@ -136,11 +135,6 @@ def until(condition: Callable[[], bool], what: str, *, timeout_s: float = PATIEN
     while not condition():
         assert time.monotonic() < deadline, f"no {what} after {timeout_s:.0f} s"
         time.sleep(0.1)
-
-
-def job_of(run: Path) -> str:
-    """Slurm's id of the first job that was launched into a run folder."""
-    return str(read_json(run / "launch" / "record.json")["jobs"][0]["job_id"])
 
 
 def has_ended(run: Path) -> bool:
