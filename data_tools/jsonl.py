@@ -36,6 +36,8 @@ from data_tools.conversation import (
     UnusableRow,
 )
 
+_BLANK_STARTS = (b"\n\n", b"\n\r", b"\n ", b"\n\t")
+"""A line that begins with white space: JSON has no raw line ends inside its strings."""
 _ROLE_CODE = {role: code for code, role in enumerate(ROLES)}.__getitem__
 
 
@@ -126,7 +128,8 @@ def _columns(lines: list[_Line]) -> Columns:
 
 def _decode_at_once(data: bytes) -> list[_Line] | None:
     """One row per line, or None when a line is anything but a row with messages."""
-    if len(data) > MAX_ROW_BYTES:
+    # A blank line beside two values in one line would hide both from the count below.
+    if len(data) > MAX_ROW_BYTES or data[:1].isspace() or any(mark in data for mark in _BLANK_STARTS):
         return None
     try:
         lines = _line_decoder.decode_lines(data)

@@ -89,6 +89,18 @@ def test_a_bad_row_stops_with_file_and_row_or_is_counted(tmp_path, bad, reason, 
     assert [(b.number, b.reason) for b in batch.bad] == [(2, reason)]
 
 
+@pytest.mark.parametrize("blank", [b"\n", b" \n", b"\r\n", b"\t\n"])
+@pytest.mark.parametrize("first", [True, False])
+def test_two_rows_in_one_line_are_one_bad_row_whatever_blank_lines_stand_beside_it(tmp_path, blank, first):
+    row = line(messages=[{"role": "user", "content": "a"}])
+    twice = row.rstrip(b"\n") * 2 + b"\n"
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join([blank, row, twice] if first else [row, twice, blank]))
+    (batch,) = read_batches(path, on_bad_row="skip")
+    assert (len(batch.columns), [b.reason for b in batch.bad]) == (1, ["json"])
+    assert batch.positions.tolist() == [len(blank) if first else 0]
+
+
 def test_the_row_number_of_an_error_counts_from_the_start_of_the_file(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(GOOD * 5 + b"{\n" + GOOD)
