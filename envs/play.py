@@ -256,18 +256,21 @@ async def _act(table: _Table, seats: Sequence[Seat], asks: Sequence[Ask]) -> lis
     """All seats of this round, at once."""
     if len(seats) == 1:
         return [await table.sessions[seats[0]].act(asks[0])]
-    return await _together([table.sessions[seat].act(ask) for seat, ask in zip(seats, asks, strict=True)])
+    return await _together([table.sessions[seat].act(ask) for seat, ask in zip(seats, asks, strict=True)], table)
 
 
-async def _together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """`gather` that leaves nothing running when one of them fails."""
+async def _together(calls: Sequence[Coroutine[Any, Any, T]], table: _Table) -> list[T]:
+    """`gather` that leaves nothing running when one of them fails, and records what the others had asked by then."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         return list(await asyncio.gather(*tasks))
-    finally:
+    except BaseException as failure:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ended, Said | PlayerFailed | Verdict | JudgeFailed) and ended is not failure:
+                table.calls += ended.calls
+        raise
 
 
 async def _score(env: Env[Any], table: _Table, judge: Judge | None, seed: int) -> dict[Seat, Outcome]:
@@ -298,7 +301,8 @@ async def _judge(
     if judge is None:
         return dict.fromkeys(questions, JudgeFailed("no judge is configured"))
     replies = await _together(
-        [judge.ask(spec, fields, seed=derive_seed(seed, "judge", spec)) for spec, fields in questions.values()]
+        [judge.ask(spec, fields, seed=derive_seed(seed, "judge", spec)) for spec, fields in questions.values()],
+        table,
     )
     for reply in replies:
         table.calls += reply.calls

@@ -14,11 +14,11 @@ from envs.env import JudgeAsk, JudgePanel
 from envs.judges.base import JudgeFailed, Verdict
 from envs.ledger.codec import decode_row, encode_row, encode_story
 from envs.play import episode_seed, play
-from envs.players.base import Ask
+from envs.players.base import Ask, PlayerFailed, Said
 from envs.players.engine import EnginePlayer, without_reasoning
 from envs.players.scripted import ScriptedPlayer
 from envs.tokens import Prompts, prompt_with, retarget
-from envs.types import Episode, FailureReason, Limits, Message, Score, Stop, Unscored
+from envs.types import Episode, FailureReason, JudgeCall, Limits, Message, Score, SeatTrace, Stop, Unscored
 from tests.envs.table import Dialogue, SeededEngine, Talk, byte_renderer, row
 
 RENDERER = byte_renderer()
@@ -325,3 +325,33 @@ def test_a_panel_needs_every_verdict_and_a_shared_question_is_asked_once() -> No
     assert sorted(asked) == ["one", "two"]
     failed = asyncio.run(play(Panel(), row(), players, judge=Judge("one"), seed=1))
     assert failed.outcomes == {"a": Unscored(FailureReason.JUDGE_FAILED, "one: down"), "b": Score(0.5)}
+
+
+@dataclass(frozen=True)
+class Paid:
+    """A seat whose turn is one paid call, which fails where told to."""
+
+    fails_after_s: float | None = None
+    token_exact: bool = False
+
+    def join(self, seat: str, *, learnable: bool, limits: Limits, episode_id: str) -> Paid:
+        return self
+
+    async def act(self, ask: Ask) -> Said:
+        call = JudgeCall("partner", "m", {"messages": []}, "hello", None, 0.5, 0.0)
+        if self.fails_after_s is None:
+            return Said("hello", (call,))
+        await asyncio.sleep(self.fails_after_s)
+        raise PlayerFailed("gone", calls=(replace(call, reply=None, error="gone"),))
+
+    def trace(self) -> SeatTrace:
+        return SeatTrace("a", learnable=False)
+
+
+@pytest.mark.parametrize("failing", [{"a"}, {"b"}, {"a", "b"}])
+def test_a_seat_that_fails_takes_no_paid_call_of_the_others_with_it(failing: set[str]) -> None:
+    players = {seat: Paid(0.01 if seat in failing else None) for seat in ("a", "b")}
+    episode = run(Dialogue(simultaneous=True), players)
+    assert isinstance(outcome := episode.outcomes["a"], Unscored) and outcome.reason == FailureReason.PARTNER_FAILED
+    assert len(episode.judge_calls) == 2
+    assert sum(call.error is not None for call in episode.judge_calls) == len(failing)
