@@ -6,11 +6,15 @@ import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from common.config import load, read_recipe
 from common.errors import UsageError
+
+if TYPE_CHECKING:
+    from megatron_osim.config import MidtrainConfig
 
 KINDS = {
     "prepare": "data_tools.config:PrepareConfig",
@@ -30,6 +34,11 @@ def model_of(kind: str) -> type[BaseModel]:
     module, _, name = KINDS[kind].partition(":")
     model: type[BaseModel] = getattr(importlib.import_module(module), name)
     return model
+
+
+def midtrain_worker(config: MidtrainConfig) -> str:
+    """The module of a midtraining rank: the trainer's own knows no tasks to evaluate the weights on."""
+    return "launch.midtrain_worker" if config.generation else "megatron_osim.worker"
 
 
 def kind_of(path: Path) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from common.errors import DataError, UsageError
 from common.run_folder import RunFolder
+from launch.kinds import midtrain_worker
 from launch.local import run_local
 from launch.progress import MetricsTail, show
 from megatron_osim.config import ArchitectureConfig, MidtrainConfig
@@ -40,8 +41,7 @@ def midtrain(config: MidtrainConfig, folder: Path, ranks: int) -> RunFolder:
         global_batch=config.global_batch,
         fp8=config.fp8,
     )
-    worker = "launch.midtrain_worker" if config.generation else "megatron_osim.worker"
-    return _run(worker, config, folder, ranks, config.steps, "midtrain", shards)
+    return _run(midtrain_worker(config), config, folder, ranks, config.steps, "midtrain", shards)
 
 
 def rl(config: RLConfig, folder: Path, ranks: int) -> RunFolder:

@@ -104,14 +104,19 @@ def _head(
             f"{tokens:,} tokens, about {seconds:.1f} s or {tokens / seconds:,.0f} tokens/s at "
             f"{cluster.utilisation:.0%} utilisation (an assumption)",
         ),
-        ("run", f"{config.steps} steps, {tokens * config.steps / 1e9:.2f} B tokens, about {hours:.1f} h"),
+        (
+            "run",
+            f"{config.steps} steps, {tokens * config.steps / 1e9:.2f} B tokens, about {hours:.1f} h"
+            if config.epochs is None
+            else f"{config.epochs:g} epochs; their steps are known when the shards are opened",
+        ),
         (
             "checkpoint",
             f"{stored / GIB:.0f} GiB, about {_save_s(stored, cluster):.0f} s to write"
             + (f", every {every} steps or {seconds * every / 60:.0f} min" if every else ", at the end only"),
         ),
     ]
-    if limit := cluster.time_limit_s:
+    if (limit := cluster.time_limit_s) and config.epochs is None:
         attempts = max(1, -(-int(seconds * config.steps) // max(1, int(limit - cluster.start_s))))
         lines.append(("time limit", f"{limit / HOUR_S:g} h: about {attempts} attempt{'s' * (attempts > 1)}"))
     return lines

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from common.errors import ConfigError, UsageError
 from data_tools.config import PrepareConfig
 from launch.evaluation import EvalRunConfig
+from launch.kinds import midtrain_worker
 from launch.plan.cluster import ClusterConfig
 from launch.submit.config import Kind, SlurmConfig
 from megatron_osim.config import ArchitectureConfig, MidtrainConfig
@@ -124,8 +125,9 @@ def midtrain_job(name: str, config: MidtrainConfig, run: Path, site: Site, size:
             world_size=size.nodes * site.ranks_per_node,
             capability=_capability(site),
             global_batch=config.global_batch,
+            fp8=config.fp8,
         )
-    main = _ranks("rank", "megatron_osim.worker", (str(run),), site, size)
+    main = _ranks("rank", midtrain_worker(config), (str(run),), site, size)
     return Job(
         name,
         "midtrain",

@@ -192,3 +192,9 @@ def test_run_that_judges_would_cost_more_than_its_budget_is_refused_with_the_ste
 
 def test_planner_knows_the_bucket_of_a_weight_sync() -> None:
     assert PLANNED_BUCKET == BUCKET_BYTES
+
+
+def test_a_run_given_in_epochs_is_not_called_one_of_no_steps() -> None:
+    cluster = ClusterConfig(time_limit_s=4 * 3600)
+    lines = plan_midtrain(load(MidtrainConfig, shipped("midtrain-osim-qwen3-8b-epoch.yaml")), cluster).report.lines
+    assert dict(lines)["run"].startswith("1 epochs;") and "time limit" not in dict(lines)

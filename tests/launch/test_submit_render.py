@@ -107,6 +107,14 @@ def test_chain_knows_who_waits_for_whom() -> None:
     }
 
 
+def test_a_midtraining_that_evaluates_itself_is_launched_with_the_worker_that_knows_tasks() -> None:
+    overrides = ("generation={every_steps: 10, recipe: eval.yaml}",)
+    recipe = load_recipe("midtrain", RECIPES / "midtrain-qwen3-8b.yaml", overrides)
+    (job,) = build("midtrain", "m", recipe, RUN, SITE, Size(8), 1, SITE.slurm.time)
+    assert job.steps[-1].module == "launch.midtrain_worker"
+    assert jobs()["midtrain-8x8"].steps[-1].module == "megatron_osim.worker"
+
+
 def test_a_stages_own_time_must_leave_room_for_the_warning(tmp_path: Path) -> None:
     stage = {"name": "m", "kind": "midtrain", "recipe": str(RECIPES / "midtrain-qwen3-8b.yaml"), "time": "00:06:00"}
     site = replace(SITE, slurm=SITE.slurm.model_copy(update={"signal_lead_s": 300}))
