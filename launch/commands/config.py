@@ -1,4 +1,4 @@
-"""`osim config show / diff`: recipes as the program sees them."""
+"""`osim config show / diff / reference`: recipes as the program sees them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ def diff(kind: Kind, first: File, second: File) -> None:
         a, b = left.get(key, absent), right.get(key, absent)
         if a != b:
             typer.echo(f"{key}: {a} → {b}")
+
+
+@group.command(**example("osim config reference > docs/reference.md"))
+def reference() -> None:
+    """Every key of every kind of recipe, as Markdown."""
+    from launch.reference import reference as page
+
+    typer.echo(page(), nl=False)
 
 
 def _flat(value: object, path: str = "") -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from common.config import Config
-from launch.submit.config import SlurmConfig
+from launch.submit.config import SlurmConfig, time_s
 
 GIB = 2**30
 
@@ -36,13 +36,19 @@ class ClusterConfig(Config):
     """Write bandwidth of the shared file system, all nodes together."""
     start_s: float = Field(default=180.0, ge=0)
     """From the start of a job to its first step: imports, process groups, loading weights. A guess."""
-    time_limit_s: float | None = Field(default=None, gt=0)
-    """Wall-time limit of one attempt of a job."""
-    signal_lead_s: float = Field(default=300.0, ge=0)
-    """How long before that limit a run is told to save and end."""
     slurm: SlurmConfig | None = None
     """Queues and habits of the site, for `osim launch`; None: this machine, without Slurm."""
 
     @property
     def world_size(self) -> int:
         return self.nodes * self.gpus_per_node
+
+    @property
+    def time_limit_s(self) -> int | None:
+        """Wall-time limit of one attempt of a job, where the site has queues."""
+        return time_s(self.slurm.time) if self.slurm else None
+
+    @property
+    def signal_lead_s(self) -> int:
+        """How long before that limit a run is told to save and end."""
+        return self.slurm.signal_lead_s if self.slurm else 0

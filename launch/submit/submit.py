@@ -20,7 +20,7 @@ from launch.kinds import load_recipe
 from launch.plan.cluster import ClusterConfig
 from launch.plan.report import Report
 from launch.submit import nemo, slurm
-from launch.submit.config import ChainConfig, Kind, SlurmConfig, StageConfig, time_s
+from launch.submit.config import ChainConfig, Kind, SlurmConfig, StageConfig
 from launch.submit.jobs import ALLOCATION, LAUNCH, RECIPE, Job, Site, Size, build, convert_job, servers_per_node
 from launch.submit.record import Record, SubmittedJob, path_of, read_record, submitted_now, write_record
 from launch.submit.sbatch import render, render_task
@@ -172,17 +172,17 @@ def _check_fits(recipe: BaseModel, site: Site, size: Size) -> None:
 
 
 def _plan(recipe: BaseModel, site: Site, size: Size) -> Report | None:
-    limits = {"time_limit_s": time_s(site.slurm.time), "signal_lead_s": site.slurm.signal_lead_s}
+    own = site.cluster.model_copy(update={"slurm": site.slurm})
     if isinstance(recipe, MidtrainConfig) and (recipe.architecture or _is_here(recipe.init_from)):
         from launch.plan.midtrain import plan_midtrain
 
-        return plan_midtrain(recipe, site.cluster.model_copy(update={"nodes": size.nodes, **limits})).report
+        return plan_midtrain(recipe, own.model_copy(update={"nodes": size.nodes})).report
     if isinstance(recipe, RLConfig) and size.rollout_nodes and _is_here(recipe.model):
         from launch.plan.rl import plan_rl
 
         servers = size.rollout_nodes * servers_per_node(recipe, site)
         rollout = recipe.rollout.model_copy(update={"servers": servers})
-        cluster = site.cluster.model_copy(update={"nodes": size.nodes + size.rollout_nodes, **limits})
+        cluster = own.model_copy(update={"nodes": size.nodes + size.rollout_nodes})
         architecture = ArchitectureConfig.from_hf_config(recipe.model)
         return plan_rl(recipe.model_copy(update={"rollout": rollout}), cluster, architecture).report
     return None

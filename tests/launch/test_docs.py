@@ -15,6 +15,7 @@ from common.config import load
 from launch import cli
 from launch.kinds import kind_of, load_recipe
 from launch.plan.cluster import ClusterConfig
+from launch.reference import reference
 from launch.submit.config import ChainConfig
 from megatron_osim.config import ArchitectureConfig
 
@@ -103,3 +104,8 @@ def overrides_of(name: str, kind: str) -> tuple[str, ...]:
         "quickstart/midtrain.yaml": ("data.sources=[{name: x, prefixes: [x]}]",),
         "quickstart/eval.yaml": ("model.path=x",),
     }.get(name, ("model=x",) if kind == "rl" else ())
+
+
+def test_reference_page_is_what_the_program_says() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text()
+    assert page == reference(), "run: osim config reference > docs/reference.md"

@@ -18,6 +18,7 @@ from launch.plan.memory import Workload, kv_bytes_per_token, layer_bytes_per_tok
 from launch.plan.midtrain import plan_midtrain
 from launch.plan.rl import BUCKET_BYTES as PLANNED_BUCKET
 from launch.plan.rl import plan_rl
+from launch.submit.config import SlurmConfig
 from megatron_osim.config import ArchitectureConfig, MidtrainConfig, ParallelConfig
 from rl.config import RLConfig
 from rl.rollout.base import BUCKET_BYTES
@@ -125,10 +126,10 @@ def test_plan_counts_on_the_trainer_itself(capsys: pytest.CaptureFixture[str]) -
 
 def test_time_limit_that_ends_before_a_step_is_saved_is_refused() -> None:
     config = load(MidtrainConfig, shipped("scale/qwen3-8b-1x8.yaml"))
-    cluster = ClusterConfig(time_limit_s=300)
+    cluster = ClusterConfig(slurm=SlurmConfig(time="00:05:00", signal_lead_s=60))
     (problem,) = plan_midtrain(config, cluster).report.problems
     assert "ends before one step is saved" in problem
-    assert not plan_midtrain(config, ClusterConfig(time_limit_s=4 * 3600)).report.refused
+    assert not plan_midtrain(config, ClusterConfig(slurm=SlurmConfig(time="04:00:00"))).report.refused
 
 
 def test_finished_run_is_compared_with_its_prediction(tmp_path: Path) -> None:
