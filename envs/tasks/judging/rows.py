@@ -95,4 +95,6 @@ def _row(task: str, ident: str, candidates: list[str], right: int, values: Mappi
     order = list(range(len(candidates)))
     derive_rng(0, "judging", identity).shuffle(order)
     shown = {"candidates": [candidates[i] for i in order], "right": sorted(order.index(i) for i in range(right))}
-    return row_of(task, ident, identity[:16], checked(Contest, {**values, **shown}, where))
+    # Pairs of answers to one question are not independent; two whole conversations stand for themselves.
+    cluster = hash_json(values["question"]) if values["question"] else identity
+    return row_of(task, ident, cluster[:16], checked(Contest, {**values, **shown}, where))

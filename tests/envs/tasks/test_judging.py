@@ -104,3 +104,11 @@ def test_a_malformed_pair_is_refused(change: dict[str, Any]) -> None:
     record = {"question": "q", "answer_a": "x", "answer_b": "y", "winner": "a", **change}
     with pytest.raises(DataError, match="here"):
         rm_r1_row(record, 0, where="here")
+
+
+def test_contests_about_one_question_are_one_cluster() -> None:
+    one, two = ({"question": "2 + 2?", "answer_a": a, "answer_b": "5", "winner": "a"} for a in ("4", "four"))
+    first, second = (rm_r1_row(r, n, where="here") for n, r in enumerate((one, two)))
+    assert first.cluster == second.cluster != HOURS.cluster
+    talks = [{"conversation_1": a, "conversation_2": "User: hm", "winner": "a"} for a in ("User: hi", "User: ho")]
+    assert len({rm_r1_row(r, n, where="here").cluster for n, r in enumerate(talks)}) == 2
