@@ -7,6 +7,7 @@ step may be played while this one is trained on (`play_ahead`). Engine failures 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -102,9 +103,21 @@ class Generation:
                 episodes = playing.result()
         except StopRequested:
             return None
+        return self._run(self._weighed(step, episodes))
+
+    async def _weighed(self, step: int, episodes: Sequence[TaskEpisodes]) -> Collected:
+        """Watched, then weighed. Judges and external teachers have one deadline together: other ranks wait for it."""
         played = [(draft, t.task.seats) for t in episodes for draft in t.drafts]
-        watched = self._run(self._watch.observe(step, played))
-        return replace(self._run(self.collector.weigh(step, episodes)), watched=watched)
+        try:
+            async with asyncio.timeout(self.config.timeout_s):
+                watched = await self._watch.observe(step, played)
+                return replace(await self.collector.weigh(step, episodes), watched=watched)
+        except TimeoutError:
+            raise GateError(
+                f"judges of `watch` and external teachers did not end within {self.config.timeout_s:g} s",
+                where=f"step {step}",
+                fix="look at their endpoints, or raise timeout_s, then run again: no episode is played twice",
+            ) from None
 
     def _check_hours(self) -> None:
         """Raise GateError when the run's steps have taken their time."""

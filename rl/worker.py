@@ -39,8 +39,8 @@ def main() -> None:
             rank=args.rank,
             world_size=args.world_size,
             rendezvous=args.rendezvous,
-            # Others wait for rank 0 in a collective while it collects: its own deadline must come first.
-            timeout_s=2 * config.timeout_s,
+            # Others wait for rank 0 in a collective while it plays, then weighs: its own deadlines must come first.
+            timeout_s=3 * config.timeout_s,
         )
         train(config, run, ranks)
     finally:

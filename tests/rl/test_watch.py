@@ -122,6 +122,20 @@ def test_an_episode_that_a_failure_cut_short_is_no_second_opinion(tmp_path: Path
     assert observe(watch(config, tmp_path, second=None), 0, cut) == {}
 
 
+def test_judges_and_teachers_that_never_answer_end_the_step_at_its_deadline() -> None:
+    from rl.generation import Generation
+
+    class Hung:
+        async def observe(self, *_: object) -> None:
+            await asyncio.sleep(60)
+
+    generation = Generation.__new__(Generation)
+    generation.config = runs.config(Path("m"), {"name": "grpo"}, timeout_s=0.01)
+    generation._watch = Hung()
+    with pytest.raises(GateError, match=r"step 3: .*did not end within 0.01 s"):
+        asyncio.run(generation._weighed(3, ()))
+
+
 def test_anchors_of_other_tasks_are_refused(tmp_path: Path) -> None:
     Ledger(tmp_path / "empty" / "ledger").close()
     with pytest.raises(UsageError, match="no judged episodes"):
