@@ -38,7 +38,7 @@ def diff(kind: Kind, first: File, second: File) -> None:
             typer.echo(f"{key}: {a} → {b}")
 
 
-@group.command(**example("osim config reference > docs/reference.md"))
+@group.command(**example("osim config reference"))
 def reference() -> None:
     """Every key of every kind of recipe, as Markdown."""
     from launch.reference import reference as page

@@ -126,7 +126,7 @@ def test_plan_counts_on_the_trainer_itself(capsys: pytest.CaptureFixture[str]) -
 
 def test_time_limit_that_ends_before_a_step_is_saved_is_refused() -> None:
     config = load(MidtrainConfig, shipped("scale/qwen3-8b-1x8.yaml"))
-    cluster = ClusterConfig(slurm=SlurmConfig(time="00:05:00", signal_lead_s=60))
+    cluster = ClusterConfig(slurm=SlurmConfig(time="00:03:00", signal_lead_s=60))
     (problem,) = plan_midtrain(config, cluster).report.problems
     assert "ends before one step is saved" in problem
     assert not plan_midtrain(config, ClusterConfig(slurm=SlurmConfig(time="04:00:00"))).report.refused
@@ -196,6 +196,6 @@ def test_planner_knows_the_bucket_of_a_weight_sync() -> None:
 
 
 def test_a_run_given_in_epochs_is_not_called_one_of_no_steps() -> None:
-    cluster = ClusterConfig(time_limit_s=4 * 3600)
+    cluster = ClusterConfig(slurm=SlurmConfig(time="04:00:00"))
     lines = plan_midtrain(load(MidtrainConfig, shipped("midtrain-osim-qwen3-8b-epoch.yaml")), cluster).report.lines
     assert dict(lines)["run"].startswith("1 epochs;") and "time limit" not in dict(lines)
