@@ -65,7 +65,7 @@ def likeness(
             notes.append(f"Human-likeness was not measured: {e.what}.")
     collapse = mode_collapse([u for spec, e in played for u in said(spec, e)], people)
     if collapse is None:
-        notes.append("Mode collapse was not measured: it needs epochs > 1.")
+        notes.append("Mode collapse was not measured: it needs epochs > 1 and turns that open an episode.")
     spoken = [turn for _, episode in played for turn in customer_turns(episode)]
     return Likeness(
         name=name,
@@ -78,20 +78,18 @@ def likeness(
 
 
 def said(spec: TaskSpec, episode: Episode) -> list[Utterance]:
-    """The policy's turns of an episode, without private thought."""
-    row = episode.row
-    texts = [(say.seat, without_reasoning(say.text).strip()) for say in episode.says if say.seat in spec.seats]
-    return [
-        Utterance(
-            text,
-            row.prompt_id,
-            person=f"{row.task}/{row.cluster}/{seat}",
-            prompt=f"{row.prompt_id}#{turn}",
-            turn=turn,
-        )
-        for turn, (seat, text) in enumerate(texts)
-        if text
-    ]
+    """The policy's turns of an episode, without private thought.
+
+    Only what opens an episode answers the same prompt in every epoch: later turns answer what was said before.
+    """
+    row, found = episode.row, []
+    for place, say in enumerate(episode.says):
+        text = without_reasoning(say.text).strip() if say.seat in spec.seats else ""
+        if text:
+            prompt = row.prompt_id if place == 0 else ""
+            person = f"{row.task}/{row.cluster}/{say.seat}"
+            found.append(Utterance(text, row.prompt_id, person=person, prompt=prompt, turn=place))
+    return found
 
 
 def _people(played: Sequence[tuple[TaskSpec, Episode]]) -> list[Utterance]:

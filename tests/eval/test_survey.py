@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
+from envs import registry
 from envs.registry import SurveyAnswer
+from envs.types import Episode, Row, Say
 from eval.human_likeness.collapse import mode_collapse
+from eval.human_likeness.from_run import said
 from eval.human_likeness.text import Utterance
 from eval.survey import survey
 
@@ -76,3 +80,12 @@ def test_collapse_keeps_the_prompts_of_one_person_together() -> None:
         return found.within.clusters
 
     assert (measured("person {}"), measured("")) == (2, 6)
+
+
+def test_only_an_opening_turn_is_a_sample_of_the_same_situation_in_every_epoch() -> None:
+    spec = registry.get("mirrorbench")
+    says = (Say("user", "<think>hm</think>hi there"), Say("assistant", "Hello."), Say("user", "ok and then"))
+    episode = Episode(Row("mirrorbench", "7", "c", {}), 0, says, {}, {}, {})
+    assert [(u.text, u.prompt) for u in said(spec, episode)] == [("hi there", "mirrorbench/7"), ("ok and then", "")]
+    answered_only = replace(episode, says=says[1:])
+    assert [u.prompt for u in said(spec, answered_only)] == [""]
