@@ -8,12 +8,13 @@ step may be played while this one is trained on (`play_ahead`). Engine failures 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from common.run_folder import RunFolder
 from data_tools.renderer import Renderer
 from envs import registry
 from envs.client.client import Client
+from envs.client.config import ClientConfig, RoleName
 from envs.engine import Engine, EngineError, Sampling
 from envs.judges.model import ModelJudge
 from envs.judges.spec import JudgeSpec
@@ -78,8 +80,7 @@ class Generation:
             self._weights = WeightSync(self.engine, config.model, run.path, config.weight_sync)
             self._renderer = Renderer.load(config.model)
             if config.client is not None:
-                spent = sum(cost.cost_usd for cost in self.ledger.costs())
-                self._client = Client(config.client, spent_usd=spent, on_abandoned=self.ledger.put_call)
+                self._client = self._opened_client(config.client)
             tasks = [self._learned(t) for t in config.tasks]
             sources = [Source(t.config.task, t.config.weight, _rows(t)) for t in tasks]
             prompts = PromptStream(sources, groups_per_step=config.groups_per_step, seed=config.seed)
@@ -190,11 +191,17 @@ class Generation:
     def _finish(self, opened: RolloutEngine | Client) -> None:
         self._loop.run(opened.close())
 
+    def _opened_client(self, config: ClientConfig) -> Client:
+        """Its budget goes on where earlier processes of this run left it: what calls to its models have cost."""
+        models = {endpoint.model for role in get_args(RoleName) if (endpoint := getattr(config, role))}
+        spent = math.fsum(cost.cost_usd for cost in self.ledger.costs() if cost.model in models)
+        return Client(config, spent_usd=spent, on_abandoned=self.ledger.put_call)
+
     def _watching(self, tasks: Sequence[LearnedTask], judge: ModelJudge | None) -> Watch:
         specs = {t.spec.name: t.spec for t in tasks}
         second = None
         if (asked := self.config.watch.second_judge) is not None:
-            self._clients.append(Client(asked.client))
+            self._clients.append(self._opened_client(asked.client))
             second = ModelJudge(self._clients[-1], _judge_specs(tasks))
         return Watch(self.config.watch, specs, self.ledger, judge=judge, second=second, seed=self.config.seed)
 

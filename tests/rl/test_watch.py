@@ -13,6 +13,7 @@ import pytest
 
 from common.errors import DataError, GateError, UsageError
 from common.run_folder import RunFolder
+from envs.client.config import ClientConfig, Endpoint
 from envs.judges.base import JudgeFailed
 from envs.judges.base import Verdict as Answer
 from envs.ledger import EpisodeKey, Ledger
@@ -120,6 +121,20 @@ def test_an_episode_that_a_failure_cut_short_is_no_second_opinion(tmp_path: Path
     cut = [replace(e, outcomes=e.outcomes | {"other": failed}) for e in episodes(4)]
     config = WatchConfig(second_judge=SecondJudgeConfig(client={}, share=1.0))
     assert observe(watch(config, tmp_path, second=None), 0, cut) == {}
+
+
+def test_each_clients_budget_goes_on_where_its_own_models_left_it(tmp_path: Path) -> None:
+    from rl.generation import Generation
+
+    generation = Generation.__new__(Generation)
+    generation.ledger = Ledger(tmp_path / "ledger")
+    for model, usd in (("first", 1.0), ("first", 0.5), ("second", 0.25)):
+        generation.ledger.put_call(replace(CALL, model=model, cost_usd=usd))
+    generation.ledger.flush()
+    for model, spent in (("first", 1.5), ("second", 0.25), ("third", 0.0)):
+        client = generation._opened_client(ClientConfig(judge=Endpoint(model=model), max_usd=2.0))
+        assert client.budget.spent_usd == pytest.approx(spent)
+    generation.ledger.close()
 
 
 def test_judges_and_teachers_that_never_answer_end_the_step_at_its_deadline() -> None:
