@@ -140,6 +140,9 @@ class RLConfig(Config):
             raise ValueError(f"each task appears once; these do not: {', '.join(sorted(names))}")
         if unknown := sorted({*self.screen, *self.watch.stop_on} - set(DETECTORS)):
             raise ValueError(f"no such detector: {', '.join(unknown)}; known: {', '.join(DETECTORS)}")
+        external = any(t.algorithm.name == "opd" and t.algorithm.teacher == "external" for t in self.tasks)
+        if external and self.sampling.temperature != 1.0:
+            raise ValueError("opd with teacher: external needs sampling.temperature 1, at which the teacher grades")
         if self.wants_ema and self.ema_decay is None:
             raise ValueError("opd with teacher: ema needs ema_decay")
         return self

@@ -77,7 +77,9 @@ class Generation:
             rollout = config.rollout.model_copy(update={"max_context": max(config.rollout.max_context, context)})
             self.engine: RolloutEngine = self._started(open_rollout(config.model, rollout, run.path))
             self._metered = MeteredEngine(self.engine)
-            self._weights = WeightSync(self.engine, config.model, run.path, config.weight_sync)
+            self._weights = WeightSync(
+                self.engine, config.model, run.path, config.weight_sync, other_machines=bool(rollout.urls)
+            )
             self._renderer = Renderer.load(config.model)
             if config.client is not None:
                 self._client = self._opened_client(config.client)

@@ -71,7 +71,7 @@ class WeightSyncConfig(Config):
     bucket_mib: int = Field(default=256, ge=1)
     """Most that a streamed update holds at once, beside the largest single tensor."""
     directory: Path | None = None
-    """Where `disk` writes; default: memory-backed /dev/shm, else the run folder."""
+    """Where `disk` writes; default: memory-backed /dev/shm; the run folder for servers given by `rollout.urls`."""
     verify: bool = True
     """Compare checksums of engine and trainer after each sync; a difference stops the run (exit 3)."""
     shard_mib: int = Field(default=1024, ge=1)

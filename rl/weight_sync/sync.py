@@ -69,15 +69,28 @@ async def _verify(engine: RolloutEngine, tap: ChecksumTap, version: int) -> int:
 
 
 class WeightSync:
-    """`push_weights` as configured. `base` is an HF directory of the same architecture (config and tokenizer)."""
+    """`push_weights` as configured. `base` is an HF directory of the same architecture (config and tokenizer).
 
-    def __init__(self, engine: RolloutEngine, base: Path, run_dir: Path, config: WeightSyncConfig) -> None:
+    other_machines: servers elsewhere read what `disk` writes.
+    """
+
+    def __init__(
+        self,
+        engine: RolloutEngine,
+        base: Path,
+        run_dir: Path,
+        config: WeightSyncConfig,
+        *,
+        other_machines: bool = False,
+    ) -> None:
         self._engine, self._verify = engine, config.verify
         self.transport = _resolve(config.transport, engine)
         engine.bucket_bytes = config.bucket_mib << 20
         self._writer = (
             CheckpointWriter(
-                config.directory or weights_folder(run_dir, "sync"), base, shard_bytes=config.shard_mib << 20
+                config.directory or weights_folder(run_dir, "sync", other_machines=other_machines),
+                base,
+                shard_bytes=config.shard_mib << 20,
             )
             if self.transport == "disk"
             else None

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from common.config import validate
 from common.errors import ConfigError
 from rl.algorithms import ExpertSFTConfig, OPDConfig, build_algorithm
+from rl.config import RLConfig
 from rl.samples import Attempt
 from tests.rl.algorithms.builders import drafts, rollout
 
@@ -138,3 +140,11 @@ def test_best_of_k_keeps_the_best_that_reach_the_bar_whatever_the_order() -> Non
     assert [s.episode_id for s in algorithm.weigh(attempts[::-1]).samples] == ["p#1", "p#3"]
     assert weighed.counts.groups == 2 and weighed.counts.trained == 1
     assert all(s.cross_entropy is not None and s.cross_entropy.sum() == s.trained_tokens for s in weighed.samples)
+
+
+def test_an_external_teacher_is_refused_where_rollouts_have_another_temperature() -> None:
+    algorithm = {"name": "opd", "teacher": "external", "external_model": "t"}
+    base = {"model": "m", "steps": 1, "tasks": [{"task": "t", "algorithm": algorithm}]}
+    RLConfig.model_validate(base)
+    with pytest.raises(ValidationError, match="temperature 1"):
+        RLConfig.model_validate(base | {"sampling": {"temperature": 0.7}})

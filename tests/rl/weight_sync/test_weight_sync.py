@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from rl.rollout.base import buckets
+from rl.rollout.config import WeightSyncConfig
 from rl.weight_sync.checksum import ChecksumTap, compare, tensor_checksum
 from rl.weight_sync.disk import KEPT_VERSIONS, CheckpointWriter
+from rl.weight_sync.sync import WeightSync
 
 LAYER = "model.layers.3"
 
@@ -111,3 +114,10 @@ def test_a_stream_that_fails_leaves_no_version_behind(tmp_path: Path, base: Path
         writer.write(failing(), 1)
     assert not writer.path(1).exists()
     assert list((tmp_path / "versions").iterdir()) == []
+
+
+def test_weights_that_other_machines_read_lie_in_the_run_folder(tmp_path: Path) -> None:
+    engine = SimpleNamespace(stream_transport="distributed", stream_transports=("distributed",))
+    config = WeightSyncConfig(transport="disk")
+    sync = WeightSync(engine, tmp_path, tmp_path / "run", config, other_machines=True)
+    assert sync._writer is not None and sync._writer.path(1).is_relative_to(tmp_path / "run")
