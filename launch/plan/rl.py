@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from launch.plan.calls import call_lines, loads_per_step
 from launch.plan.cluster import GIB, ClusterConfig
@@ -276,7 +277,9 @@ def _splits(config: RLConfig, cluster: ClusterConfig, arch: ArchitectureConfig) 
             if _split(one, cluster) or _servers(one, cluster, arch, server):
                 continue
             work = actor_work(one, cluster, arch)
-            for layout in fitting_layouts(work, config.parallel, cluster)[:1]:
+            # RL refuses context parallelism: its losses need whole sequences on a rank.
+            whole = (c for c in fitting_layouts(work, config.parallel, cluster) if c.parallel.context == 1)
+            for layout in islice(whole, 1):
                 yield _described(config, one, layout, cluster)
 
 

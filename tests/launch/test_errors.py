@@ -69,7 +69,7 @@ def test_unknown_config_keys_name_the_nearest_and_all_violations_come_at_once(
     assert "3 problems" in text
     assert "global_batc: unknown key; did you mean 'global_batch'?" in text
     assert "optimizer.learning_rat: unknown key" in text
-    assert "steps: Input should be greater than 0" in text
+    assert "steps: Input should be greater than or equal to 0" in text
     assert not out.exists()
 
 
