@@ -151,14 +151,3 @@ def test_illegal_layout_is_refused_before_processes_start(
     assert "num_key_value_heads 2 is not a multiple of tensor = 4" in text
     assert "2 ranks do not split" in text
     assert not (tmp_path / "run").exists()
-
-
-def test_verbs_that_are_not_built_say_so_in_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for line in (["launch"], ["launch", "--recipe", "x.yaml", "--dry-run"]):
-        monkeypatch.setattr("sys.argv", ["osim", *line])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code == 2
-        assert capsys.readouterr().err == f"error: `osim {line[0]}` is not built yet\n"
