@@ -1,9 +1,7 @@
-"""HUMANUAL without a judge: which replies are usable, copying, length; and how verdicts become scores. Pure.
+"""HUMANUAL without a judge: which replies are usable, copying; and how verdicts and length become scores. Pure.
 
-Length factor of soul (OdysSim's rule): min(1, n / (0.3 r)) for n words against the person's r, if r >= 20: nothing is
-ever too long. strict adds the other side: min(1, 3 max(r, 20) / n), so that a reply beyond three times the person's
-length (60 words for short ones) loses in proportion. strict asks no judge about an empty reply, one with left-over
-markup, or one that repeats what the person read.
+strict asks no judge about an empty reply, one with left-over markup, or one that repeats what the person read. Length
+counts as `envs.tasks.length` says.
 """
 
 from __future__ import annotations
@@ -17,16 +15,13 @@ from envs.detectors import copying
 from envs.registry import Profile
 from envs.tasks.humanual.judges import ASPECTS, AspectVerdict, KeyPointVerdict, SoulVerdict
 from envs.tasks.humanual.rows import Thread
+from envs.tasks.length import WORD, length_factor, words
 from envs.tasks.single import without_thought
 from envs.types import Score
 
-WORD = re.compile(r"\w+")
 BLOCK = re.compile(r"<response>(.+?)</response>", re.DOTALL | re.IGNORECASE)
 WHOLE_BLOCK = re.compile(r"\A<response>((?:(?!</?response>).)*)</response>\Z", re.DOTALL | re.IGNORECASE)
 LEFT_OVER = re.compile(rf"</?(?:seed:)?(?:think|answer|response|{'|'.join(ASPECTS)})>", re.IGNORECASE)
-SUBSTANTIAL = 20
-"""Words from which a person's reply is long enough to ask for a share of its length."""
-LEAST_SHARE, MOST_TIMES = 0.3, 3.0
 QUOTE = 4
 """Words in a row that make a quotation."""
 
@@ -60,15 +55,6 @@ def fault_of(reply: str, question: Thread) -> Fault | None:
     return Fault(f"repeats what was read: {copied}", format_error=False) if copied else None
 
 
-def length_factor(reply: str, reference: str, profile: Profile) -> float:
-    """What length leaves of a score, in [0, 1]."""
-    n, r = len(words(reply)), len(words(reference))
-    enough = min(1.0, n / (LEAST_SHARE * r)) if r >= SUBSTANTIAL else 1.0
-    if profile != "strict":
-        return enough
-    return min(enough, MOST_TIMES * max(r, SUBSTANTIAL) / n) if n else 0.0
-
-
 def aspect_score(verdict: AspectVerdict, reply: str, reference: str) -> Score:
     """strict: mean over the aspects that the person expresses, times the length factor."""
     aspects = {name: getattr(verdict, name) for name in ASPECTS}
@@ -92,10 +78,6 @@ def _scored(matches: dict[str, float], reply: str, reference: str, profile: Prof
     factor = length_factor(reply, reference, profile)
     parts = {**matches, "judged": judged, "length factor": factor, "lexical F1": lexical_f1(reply, reference)}
     return Score(judged * factor, parts)
-
-
-def words(text: str) -> list[str]:
-    return [word.lower() for word in WORD.findall(text)]
 
 
 def lexical_f1(reply: str, reference: str) -> float:

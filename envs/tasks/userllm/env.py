@@ -3,7 +3,9 @@
 strict (reward), in this order: an empty turn is a format error; where the real user ended, 1 for ending and 0 for
 going on; ending anywhere else is 0; a copy of the intent is 0; naming one or two answer options of one's own question
 is 0; then a judge decides. A turn that does not pursue the intent as a user would is 0, so gibberish earns nothing.
-Else: PRISM, mean of (1 - intent overlap) and human-likeness; commonsense_qa, 1; natural_questions, 1 if refused.
+Else: PRISM, mean of (1 - intent overlap) and human-likeness, times the length factor of `envs.tasks.length` (1 up to
+60 words); commonsense_qa, 1; natural_questions, 1 if refused. The overlap that is rewarded is a share of ten content
+words at most, so that a turn cannot be padded to hide what it takes from the intent.
 soul is OdysSim's rule with its faults (it adds the overlap; an empty turn adheres to the role): for comparison only.
 """
 
@@ -15,8 +17,9 @@ from random import Random
 
 from envs.env import Done, Feedback, FormatError, JudgeAsk
 from envs.registry import Profile
+from envs.tasks.length import length_factor
 from envs.tasks.schema import data_of
-from envs.tasks.userllm.measures import ADHERENCE, END, HUMAN, OVERLAP, ROLE, copies, mentioned, overlap
+from envs.tasks.userllm.measures import ADHERENCE, END, HUMAN, OVERLAP, ROLE, borrowed, copies, mentioned, overlap
 from envs.tasks.userllm.prompts import (
     DETECTOR,
     REACTION_JUDGE,
@@ -137,8 +140,10 @@ def _ask(state: Asked) -> JudgeAsk:
         if moment.source == "commonsense_qa":
             return Score(float(valid), {ROLE: float(valid), **part}, explanation=verdict.reasoning)
         human = verdict.human_like / 10
-        value = (1 - part.get(OVERLAP, 1.0) + human) / 2 if valid else 0.0
-        return Score(value, {HUMAN: human, **part}, explanation=verdict.reasoning)
+        taken = borrowed(moment.intent, state.text)
+        factor = length_factor(state.text, "", "strict")
+        value = factor * (1 - (1.0 if taken is None else taken) + human) / 2 if valid else 0.0
+        return Score(value, {HUMAN: human, "length factor": factor, **part}, explanation=verdict.reasoning)
 
     return JudgeAsk(TURN_JUDGE.id, fields, combine)
 

@@ -31,6 +31,8 @@ how all any some each more most other such only own same too very just also up o
 """
 STOP_WORDS = frozenset(FUNCTION_WORDS.split())
 MAX_COPIED = 0.5
+ORDINARY = 10
+"""Content words of an ordinary turn: about twenty words."""
 COPIED_RUN = 8
 """Words in a row from the intent that are a copy, however long the turn is."""
 
@@ -49,6 +51,12 @@ def overlap(intent: str, turn: str) -> float | None:
     """Share of the turn's content words that the intent has; None for a turn without content words."""
     own = content_words(turn)
     return len(own & content_words(intent)) / len(own) if own else None
+
+
+def borrowed(intent: str, turn: str) -> float | None:
+    """As `overlap`, of `ORDINARY` words at most, and at most 1: other words added to a full turn dilute nothing."""
+    own = content_words(turn)
+    return min(1.0, len(own & content_words(intent)) / min(len(own), ORDINARY)) if own else None
 
 
 def copies(intent: str, turn: str) -> bool:

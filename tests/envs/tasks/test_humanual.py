@@ -36,8 +36,9 @@ from envs.tasks.humanual.judges import (
     SoulVerdict,
 )
 from envs.tasks.humanual.rows import Thread, make
-from envs.tasks.humanual.scorers import length_factor, lexical_f1, read_reply, without_quotes
+from envs.tasks.humanual.scorers import lexical_f1, read_reply, without_quotes
 from envs.tasks.humanual.task import EXAMPLES, PARTS
+from envs.tasks.length import length_factor
 from envs.tasks.verdicts import Advice
 from envs.types import FailureReason, Feedback, Outcome, Row, Score, Unscored
 from tests.envs.client.server import Server, serving

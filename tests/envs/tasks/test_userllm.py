@@ -74,6 +74,18 @@ def test_a_copied_intent_earns_nothing_and_own_words_earn_more_than_borrowed_one
     assert value(say(FIRST, intent, "soul"), "user") > value(say(FIRST, "kinda unjust, no?", "soul"), "user")
 
 
+def test_a_turn_padded_with_other_words_earns_less_than_the_plain_one() -> None:
+    plain = "kinda odd how folks out here keep losing train stations, honest question, fair or plain wrong?"
+    filler = ["weather", "sunny", "coffee", "lovely", "garden", "yesterday", "uncle", "painter", "fence", "purple"]
+    values = [value(say(FIRST, f"{plain} {' '.join((filler * 20)[:n])}"), "user") for n in (0, 20, 40, 80, 200)]
+    # Padding never pays, even before the turn is too long; beyond sixty words every word costs.
+    assert values[0] >= values[1] >= values[2] > values[3] > values[4] > 0
+    short = "fair that towns lose stations?"
+    assert value(say(FIRST, f"{short} {' '.join(filler * 10)}"), "user") < value(say(FIRST, short), "user")
+    padded = say(FIRST, f"{short} {' '.join(filler * 10)}").outcomes["user"]
+    assert isinstance(padded, Score) and padded.parts["length factor"] == pytest.approx(60 / 105)
+
+
 @pytest.mark.parametrize("row", [FIRST, LAST, CHOICES, HELD])
 def test_an_empty_turn_earns_nothing(row: Row) -> None:
     outcome = say(row, "  ").outcomes["user"]
