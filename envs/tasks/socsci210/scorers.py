@@ -7,7 +7,8 @@ answering the middle of a 1 to 7 scale earns 0.71 on evenly spread responses.
 strict (reward): equality for binary and categorical questions; on ordinal ones an answer earns by how much nearer the
 response it is than the middle of the scale is, 1 - |answer - response| / |middle - response| and never below 0. The
 middle therefore earns nothing unless the respondent gave it, and neither does an answer that hedges past it. An
-answer off the scale is a format error.
+answer off the scale is a format error. "yes" and "no" are 1 and 0 of a scale from 0 to 1; other scales (1 and 2, say)
+do not tell which end is which, so that there they are no answer. soul reads them as 1 and 0 on every binary scale.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ def read_answer(question: Response, reply: str, profile: Profile) -> float | Non
     """The number that a reply gives, or None."""
     if profile == "soul":
         found = TAG.search(without_thought(reply))
-        return _number(question, found.group(1).strip() if found else "", INTEGER)
-    value = _number(question, only_answer(reply) or "", DECIMAL)
+        given = found.group(1).strip() if found else ""
+        return _number(given, INTEGER, polarity=question.kind == "binary")
+    told = question.kind == "binary" and (question.low, question.high) == (0, 1)
+    value = _number(only_answer(reply) or "", DECIMAL, polarity=told)
     return value if value is not None and question.low <= value <= question.high else None
 
 
@@ -61,7 +64,7 @@ def gain_over_middle(question: Response, answer: float) -> float:
     return max(0.0, 1.0 - error / reference) if reference else 0.0
 
 
-def _number(question: Response, given: str, form: re.Pattern[str]) -> float | None:
-    if question.kind == "binary" and given.lower() in POLARITY:
+def _number(given: str, form: re.Pattern[str], *, polarity: bool) -> float | None:
+    if polarity and given.lower() in POLARITY:
         return POLARITY[given.lower()]
     return float(given) if form.fullmatch(given) else None

@@ -13,7 +13,7 @@ from common.errors import DataError
 from envs import registry
 from envs.registry import TaskSpec, with_data
 from envs.tasks.socsci210.rows import Response
-from envs.tasks.socsci210.scorers import gain_over_middle, worth
+from envs.tasks.socsci210.scorers import gain_over_middle, read_answer, worth
 from envs.tasks.socsci210.task import EXAMPLES, survey_answer
 from envs.types import Episode, FailureReason, Row, Unscored
 from tests.envs.tasks.published import as_jsonl, as_parquet, episode_of, score
@@ -70,6 +70,17 @@ def test_answers_off_the_scale_or_without_one_number_are_format_errors(tmp_path:
     assert score(spec, ordinal, "<answer>yes</answer>").format_error
     assert score(spec, binary, "<answer>Yes</answer>").value == score(spec, binary, "<answer>1</answer>").value == 1.0
     assert score(spec, categorical, "<answer>2</answer>").value == 0.0  # a neighbour is no nearer among categories
+
+
+@pytest.mark.parametrize(("low", "high", "yes", "no"), [(0, 1, 1.0, 0.0), (1, 2, None, None), (-1, 1, None, None)])
+def test_yes_and_no_count_on_a_scale_from_0_to_1_only(
+    low: float, high: float, yes: float | None, no: float | None
+) -> None:
+    asked = question(high, low, high, "binary")
+    read = [read_answer(asked, f"<answer>{word}</answer>", "strict") for word in ("Yes", "no")]
+    assert read == [yes, no]
+    assert read_answer(asked, f"<answer>{high}</answer>", "strict") == high
+    assert read_answer(asked, "<answer>no</answer>", "soul") == 0.0  # OdysSim's rule, on any scale
 
 
 def test_feedback_tells_the_side_and_not_the_answer(tmp_path: Path) -> None:
