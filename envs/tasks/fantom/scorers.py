@@ -42,6 +42,11 @@ class Mark:
     value: float | None
 
 
+def polarity(answer: str) -> int | None:
+    """1 for a right answer that says yes, 0 for no ("no:long" is a no); None for anything else."""
+    return POLARITY.get(answer.partition(":")[0].strip().lower())
+
+
 def mark(question: Question, reply: str, profile: Profile) -> Mark:
     """Score one reply."""
     if profile == "author":
@@ -58,7 +63,7 @@ def _author(q: Question, reply: str) -> float:
     if q.kind == "list":
         return float(author.list_verdict(reply, q.correct, q.wrong)[0])
     if q.kind == "binary":
-        return float(author.yes_or_no(reply) == POLARITY.get(q.correct[0].split(":")[0].lower(), author.UNKNOWN))
+        return float(author.yes_or_no(reply) == polarity(q.correct[0]))
     return author.token_f1(reply, q.correct[0])
 
 
@@ -85,7 +90,7 @@ def _binary(q: Question, given: str, profile: Profile) -> float | None:
     polarities = {POLARITY[w] for w in words}
     if len(polarities) != 1 or (profile == "strict" and len(words) > 1):
         return None
-    return float(polarities == {POLARITY.get(q.correct[0].split(":")[0].lower())})
+    return float(polarities == {polarity(q.correct[0])})
 
 
 def _fact(q: Question, given: str, profile: Profile) -> float | None:

@@ -7,15 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
 
 from common.errors import DataError
 from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
 from envs.tasks.epochs import by_epoch
 from envs.tasks.fantom.author import LETTERS
-from envs.tasks.fantom.scorers import Kind, Question, mark
+from envs.tasks.fantom.scorers import Kind, Question, mark, polarity
 from envs.tasks.files import field, read_records, texts
+from envs.tasks.schema import RowData, checked, data_of, row_of
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat
 from envs.types import Episode, Limits, Message, Outcome, Row, Score, Seat
 
@@ -44,6 +47,28 @@ EXAMPLES: tuple[Mapping[str, Any], ...] = (
     _TALK | {"question_type": "fact", "correct_answer": "Mia's aunt"} | {"complete_question": "Who bought the boat?"},
 )
 """Invented, in OdysSim's form."""
+
+
+class Item(RowData):
+    """The validated data of one row: a conversation and one question about it."""
+
+    context: str
+    question: Annotated[str, Field(min_length=1)]
+    kind: Kind
+    options: tuple[str, ...]
+    """What a choice is made from; empty otherwise."""
+    correct: Annotated[tuple[str, ...], Field(min_length=1)]
+    wrong: tuple[str, ...]
+    """Names that a list must not hold."""
+    part: str
+
+    @model_validator(mode="after")
+    def _check(self) -> Item:
+        if self.kind == "choice" and self.correct[0] not in self.options:
+            raise ValueError("the right answer is none of the options")
+        if self.kind == "binary" and polarity(self.correct[0]) is None:
+            raise ValueError(f"the right answer is neither yes nor no: {self.correct[0]!r}")
+        return self
 
 
 def spec() -> TaskSpec:
@@ -82,7 +107,7 @@ def _rows(records: Iterable[Mapping[str, Any]], origin: str) -> Iterator[Row]:
         context = str(field(record, "context", where=where))
         data = _autotom(record, where) if "answer_choices" in record else _odyssim(record, where)
         cluster = str(record.get("set_id") or record.get("part_id") or context[:200])
-        yield Row(NAME, str(number), cluster, {"context": context, **data})
+        yield row_of(NAME, str(number), cluster, checked(Item, {"context": context, **data}, where))
 
 
 def _autotom(record: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -112,9 +137,20 @@ def _odyssim(record: Mapping[str, Any], where: str) -> dict[str, Any]:
         # The question's text lists (a), (b), …; the answer is the index.
         count = sum(f"({letter})" in data["question"] for letter in LETTERS)
         data["options"] = [f"({letter})" for letter in LETTERS[: max(2, count)]]
-        data["correct"] = [data["options"][int(correct)]]
+        data["correct"] = [_option(data["options"], correct, where)]
         data["wrong"] = []
     return data
+
+
+def _option(options: Sequence[str], index: Any, where: str) -> str:
+    try:
+        place = int(index)
+    except (TypeError, ValueError):
+        place = -1
+    if not 0 <= place < len(options):
+        fix = f"give its index, 0 to {len(options) - 1}"
+        raise DataError(f"the right option is none of the question's: {index!r}", where=where, fix=fix)
+    return options[place]
 
 
 KINDS: Mapping[str, Kind] = {
@@ -168,12 +204,9 @@ class FantomEnv(SingleTurn[Asking]):
 
 def read_question(row: Row) -> Question:
     """The question of a row. Raises DataError."""
-    d = row.data
-    correct, options = tuple(d["correct"]), tuple(d["options"])
-    if not correct or (d["kind"] == "choice" and correct[0] not in options):
-        raise DataError("no right answer", where=row.prompt_id, fix="repair the row")
-    index = options.index(correct[0]) if d["kind"] == "choice" else 0
-    return Question(d["kind"], correct, tuple(d["wrong"]), options, index)
+    d = data_of(Item, row)
+    index = d.options.index(d.correct[0]) if d.kind == "choice" else 0
+    return Question(d.kind, d.correct, d.wrong, d.options, index)
 
 
 def all_right(episodes: Sequence[Episode]) -> dict[str, float]:

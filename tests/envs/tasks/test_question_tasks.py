@@ -110,6 +110,12 @@ def test_bad_records_are_named(tmp_path: Path) -> None:
         fantom_row(tmp_path, question_type="riddle", correct_answer="x")
     with pytest.raises(DataError, match="record 1"):
         fantom_row(tmp_path, question_type="fact")
+    for answer in ("maybe", "", "yesterday"):
+        with pytest.raises(DataError, match=r"record 1: .*neither yes nor no|no field correct_answer"):
+            fantom_row(tmp_path, question_type="tom:answerability:binary", correct_answer=answer)
+    for index in (7, -1, "b"):
+        with pytest.raises(DataError, match="none of the question's"):
+            fantom_row(tmp_path, question_type="tom:belief:multiple-choice", correct_answer=index)
     (tmp_path / "bad.jsonl").write_text('{"question": "?", "answer": "a"}\n{"a": \n')
     with pytest.raises(DataError, match="line 2"):
         list(with_data(registry.get("mmtom"), tmp_path / "bad.jsonl").rows("test", None, 0))
