@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import LETTERS
+from envs.tasks.epochs import by_epoch
 from envs.tasks.judging.env import SEAT, JudgingEnv
 from envs.tasks.judging.examples import PAIRS, RANKINGS
 from envs.tasks.judging.rows import REWARDBENCH, RM_R1, Contest, rewardbench_row, rm_r1_row
@@ -71,21 +72,24 @@ def rewardbench_score(episodes: Sequence[Episode]) -> Mapping[str, float]:
 
 def ties_score(episodes: Sequence[Episode]) -> float | None:
     """0.3 tied and 0.3 reference accuracy, 0.2 and 0.2 for margins that separate right from wrong more than the right
-    ones among themselves, 0.01 tanh of the smallest such ratio minus one. Over questions with readable ratings."""
-    margins: dict[str, dict[str, tuple[float, float]]] = {"ref": {}, "tied": {}}
+    ones among themselves, 0.01 tanh of the smallest such ratio minus one. Over questions with readable ratings; a
+    pair's margins are compared within an epoch."""
     accuracy: dict[str, list[float]] = {"ref": [], "tied": []}
-    for episode in episodes:
-        outcome, data = episode.outcomes.get(SEAT), episode.row.data
-        if data["sample"] not in margins or not isinstance(outcome, Score):
-            continue
-        accuracy[data["sample"]].append(outcome.value)
-        p = outcome.parts
-        if p:
-            spread, gap = p["best right"] - p["worst right"], p["worst right"] - p["best wrong"]
-            margins[data["sample"]][data["pair"]] = (spread, gap)
+    pairs: list[tuple[float, float, float]] = []
+    for plays in by_epoch(episodes):
+        margins: dict[str, dict[str, tuple[float, float]]] = {"ref": {}, "tied": {}}
+        for episode in plays:
+            outcome, data = episode.outcomes.get(SEAT), episode.row.data
+            if data["sample"] not in margins or not isinstance(outcome, Score):
+                continue
+            accuracy[data["sample"]].append(outcome.value)
+            p = outcome.parts
+            if p:
+                spread, gap = p["best right"] - p["worst right"], p["worst right"] - p["best wrong"]
+                margins[data["sample"]][data["pair"]] = (spread, gap)
+        pairs += [(*margins["tied"][k], margins["ref"][k][1]) for k in margins["tied"] if k in margins["ref"]]
     if not accuracy["ref"] or not accuracy["tied"]:
         return None
-    pairs = [(*margins["tied"][k], margins["ref"][k][1]) for k in margins["tied"] if k in margins["ref"]]
     easy = [float(gap > spread) for spread, gap, _ in pairs]
     hard = [float(min(gap, ref) > spread) for spread, gap, ref in pairs]
     smooth = [math.tanh(min(gap, ref) / spread - 1) if spread else 0.0 for spread, gap, ref in pairs]

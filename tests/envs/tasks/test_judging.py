@@ -12,6 +12,7 @@ from envs import registry
 from envs.tasks.judging.examples import PAIRS, RANKINGS
 from envs.tasks.judging.parse import strict_letter, strict_ratings
 from envs.tasks.judging.rows import Contest, rewardbench_row, rm_r1_row
+from envs.tasks.judging.task import ties_score
 from envs.tasks.schema import data_of, rows_of_records
 from envs.types import Episode, Row, Score
 from tests.envs.tasks.judged import played, rows_from_parquet, value
@@ -97,6 +98,24 @@ def test_rewardbench_score_weighs_ties_as_published() -> None:
     # Right ones are rated 9 throughout, wrong ones 3: no spread, so the smooth term is 0 and the rest is full.
     assert BENCH.aggregate(episodes) == {"accuracy Factuality": 1.0, "ties": 1.0, "overall": 1.0}
     assert BENCH.aggregate(episodes[1:2]) == {}
+
+
+def test_the_ties_score_counts_every_epoch_and_not_the_last_one_alone() -> None:
+    def rated(row: Row, right: tuple[int, int], wrong: int) -> Episode:
+        contest = data_of(Contest, row)
+        ratings = [wrong] * len(contest.letters)
+        for place, index in enumerate(contest.right):
+            ratings[index] = right[place % 2]
+        shown = ", ".join(f"{letter}: {r}" for letter, r in zip(contest.letters, ratings, strict=True))
+        return say(row, f"<answer>{shown}</answer>")
+
+    ref = rated(REF, (9, 9), 2)
+    # Right in both plays; in the second the right ones lie farther apart (4) than the wrong ones from them (1).
+    clear, blurred = rated(TIED, (9, 8), 2), rated(TIED, (9, 5), 4)
+    alone = [ties_score(plays) for plays in ([ref, clear], [ref, blurred])]
+    assert alone[0] is not None and alone[1] is not None and alone[1] < 0.6 + 0.2 < alone[0]
+    assert ties_score([ref, clear, ref, blurred]) == pytest.approx((alone[0] + alone[1]) / 2)
+    assert ties_score([ref, blurred, ref, clear]) == pytest.approx((alone[0] + alone[1]) / 2)
 
 
 @pytest.mark.parametrize("change", [{"winner": "tie"}, {"answer_b": None}, {"answer_a": ""}])
