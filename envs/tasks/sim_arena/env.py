@@ -5,7 +5,8 @@ Profiles:
 * strict (reward): mean of the parts that the row asks for, each on [0, 1]: likeness of writing and of interaction
   ((rating - 1) / 4), share of matched traits per style, the document ((rating - 1) / 9); an empty message is a format
   error; ending before any message, or mostly repeating task or assistant, is 0;
-* soul (OdysSim): the same judges with ratings / 5 and / 10, and 0 for traits that the row does not name;
+* soul (OdysSim): the same judges with ratings / 5 and / 10, and 0 for traits that the row does not name; it knows no
+  format error: an empty message counts as one of the eight and is shown as "(no message)", here and under author;
 * author: 1 - |rating - real rating| / 9; over all rows, how ratings correlate (see `task`).
 A judge that fails, or forgets a trait, leaves the episode Unscored. Traits are matched by number, not by order.
 """
@@ -134,9 +135,9 @@ class SimArenaEnv:
         if END in text.lower():
             return replace(state, lines=(*state.lines, Line(seat, text, "")), ended=True)
         message = MARK.split(text)[-1].strip()
-        if not message:
+        if not message and self.profile == "strict":
             return FormatError("an empty message")
-        return replace(state, lines=(*state.lines, Line(seat, text, message)))
+        return replace(state, lines=(*state.lines, Line(seat, text, message or "(no message)")))
 
     def score(self, state: Work) -> Mapping[Seat, Outcome | JudgePanel]:
         if self.profile == "author":

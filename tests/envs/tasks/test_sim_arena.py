@@ -108,6 +108,17 @@ def test_leaving_at_once_silence_and_echoes_earn_nothing() -> None:
     assert value(work(ROPE, END, asked=asked), "user") == 0 and asked.asked == []
     silent = work(ROPE, "Message:  ")
     assert silent.stop is Stop.FORMAT_ERROR and value(silent, "user") == 0
+
+
+def test_an_empty_message_is_a_format_error_under_strict_only() -> None:
+    silent = work(ROPE, "Message:  ", "how do i start", END, profile="soul")
+    assert silent.stop is Stop.FINISHED and value(silent, "user") > 0
+    heard = [m.content for m in silent.views["assistant"] if m.role == "user"]
+    assert heard == ["(no message)", "how do i start"]
+    rated = work(ROPE, "Message:  ", END, "7", profile="author")
+    assert rated.stop is Stop.FINISHED and isinstance(rated.outcomes["user"], Score)
+    unrated = work(ROPE, "how", END, "no idea", profile="author")
+    assert unrated.stop is Stop.FORMAT_ERROR
     assert value(work(ROPE, "hi", "What have you tried so far?"), "user") == 0
 
 
