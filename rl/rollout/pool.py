@@ -6,6 +6,8 @@ and does not answer a probe either, the request moves on to another engine, and 
 background: its server is killed, a new one started, the weights of the current version loaded from a copy on disk.
 A request that finds no engine waits for a replacement, at most `start_timeout_s`. So a lost server costs the tokens
 that were in flight on it, not the step. A bad request (a refusal by the client's own guards) is never retried.
+A replacement is tried again while the server or its port is what fails; any other error (a full disk, weights that
+cannot be read) ends it. When no engine is left then, the waiting requests fail at once with that error's text.
 
 Weight updates go to every live engine, bucket by bucket; an engine that fails an update is replaced too. An update
 that reaches no engine is an EngineError.
@@ -16,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +42,7 @@ from rl.rollout.sglang import SGLangEngine
 from rl.weight_sync.disk import CheckpointWriter, weights_folder
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 AFFINITY_TOKENS = 256
 """Prompts that agree on this many first tokens prefer the same engine."""
 OVERLOAD = 1.5
@@ -58,6 +62,13 @@ class Member:
     load: int = 0
     misses: int = 0
     replacement: asyncio.Task[None] | None = None
+    trouble: BaseException | None = None
+    """Why the latest try to replace it failed."""
+
+    @property
+    def lost(self) -> bool:
+        """Down, and nothing brings it back any more."""
+        return not self.up and self.replacement is not None and self.replacement.done()
 
 
 class EnginePool(StreamedUpdates):
@@ -185,10 +196,13 @@ class EnginePool(StreamedUpdates):
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
                 while not (live := [m for m in self._members if m.up]):
+                    if all(m.lost for m in self._members):
+                        raise EngineError(f"no engine can be replaced{self._troubles()}")
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise EngineError(f"no engine came back within {self._config.start_timeout_s:g} s") from None
+            waited = f"no engine came back within {self._config.start_timeout_s:g} s"
+            raise EngineError(f"{waited}{self._troubles()}") from None
         head = b"".join(i.to_bytes(4, "little") for i in ids[:AFFINITY_TOKENS])
         ranked = sorted(live, key=lambda m: hashlib.blake2b(m.key + head, digest_size=8).digest())
         limit = OVERLOAD_FLOOR + OVERLOAD * sum(m.load for m in live) / len(live)
@@ -270,7 +284,7 @@ class EnginePool(StreamedUpdates):
             else:
                 done.append(result)
         if not done:
-            raise errors[0] if errors else EngineError("no engine is up")
+            raise errors[0] if errors else EngineError(f"no engine is up{self._troubles()}")
         return done
 
     # Supervision
@@ -286,8 +300,21 @@ class EnginePool(StreamedUpdates):
     def _lose(self, member: Member) -> None:
         if member.up:
             member.up = False
-            member.misses = 0
+            member.misses, member.trouble = 0, None
             member.replacement = asyncio.create_task(self._replace(member), name=f"replace {member.engine.name}")
+            member.replacement.add_done_callback(lambda task: self._replaced(member, task))
+
+    def _replaced(self, member: Member, task: asyncio.Task[None]) -> None:
+        """Wake the requests that wait: for the engine that is back, or for the reason why it is not."""
+        if not task.cancelled() and (error := task.exception()):
+            member.trouble = error
+            logger.error("%s is lost for good: %s: %s", member.engine.name, type(error).__name__, error)
+        self._changed.set()
+
+    def _troubles(self) -> str:
+        """What keeps engines from coming back, to append to a sentence."""
+        found = dict.fromkeys(f"{type(m.trouble).__name__}: {m.trouble}" for m in self._members if m.trouble)
+        return "".join(f"; {text}" for text in found)
 
     async def _replace(self, member: Member) -> None:
         """Bring a member back with the current weights: a new server where it is ours, the same URL where not."""
@@ -298,11 +325,11 @@ class EnginePool(StreamedUpdates):
         while True:
             try:
                 await self._revive(member)
-            except (EngineError, UsageError):
+            except (EngineError, UsageError) as e:
+                member.trouble = e
                 await asyncio.sleep(self._config.probe_interval_s)
                 continue
             self.replacements += 1
-            self._changed.set()
             return
 
     async def _revive(self, member: Member) -> None:

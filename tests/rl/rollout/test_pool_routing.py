@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from envs.engine import EngineError, Sampling
 from rl.rollout.config import RolloutConfig
 from rl.rollout.pool import OVERLOAD_FLOOR, EnginePool, Member
+from rl.rollout.server import SGLangServer
 from rl.rollout.sglang import SGLangEngine
 
 ENGINES = 4
@@ -86,6 +88,27 @@ def test_requests_to_dead_servers_move_on_until_none_is_left(idle_pool, runner):
             await asyncio.wait_for(idle_pool.generate(prompt(0), Sampling(4), seed=1, request_id="x"), 10)
         assert not any(member.up for member in idle_pool._members)
         await idle_pool.close()
+
+    runner.run(scenario())
+
+
+def test_a_replacement_that_cannot_be_made_fails_the_waiting_requests_at_once(checkpoints, tmp_path, runner):
+    """The servers' log cannot be written; the requests' own deadline is far away."""
+    (tmp_path / "sglang-0.log").mkdir()
+    config = RolloutConfig(kind="sglang", python=Path(sys.executable), device="cpu", start_timeout_s=3600)
+
+    async def scenario() -> None:
+        pool = EnginePool(checkpoints[0], config, tmp_path)
+        engine = SGLangEngine("http://127.0.0.1:1", checkpoints[0])
+        pool._members.append(Member(engine, SGLangServer(checkpoints[0], config, tmp_path), key=b"0"))
+        pool.vocab_size, pool.max_context = engine.vocab_size, 1024
+        asked = (pool.generate(prompt(n), Sampling(4), seed=1, request_id=f"{n}") for n in range(3))
+        for error in await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60):
+            assert isinstance(error, EngineError)
+            assert "IsADirectoryError" in str(error) and "sglang-0.log" in str(error)
+        with pytest.raises(EngineError, match="no engine is up; IsADirectoryError"):
+            await pool.flush()
+        await pool.close()
 
     runner.run(scenario())
 
