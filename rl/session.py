@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -192,15 +193,14 @@ class Session:
 
     def close(self, *, finish_saves: bool = True) -> None:
         """Finish what is being written, end engines."""
-        try:
-            if finish_saves:
-                self._checkpointer.wait()
-        finally:
-            self.stop.close()
-            if self._tracker is not None:
-                self._tracker.close()
+        with ExitStack() as ends:  # last in, first out; one that fails keeps none of the others from ending
             if self.generation is not None:
-                self.generation.close()
+                ends.callback(self.generation.close)
+            if self._tracker is not None:
+                ends.callback(self._tracker.close)
+            ends.callback(self.stop.close)
+            if finish_saves:
+                ends.callback(self._checkpointer.wait)
 
     def __enter__(self) -> Self:
         return self

@@ -233,6 +233,27 @@ def test_engines_are_ended_when_the_run_cannot_be_tracked(model, ranks, tmp_path
     assert len(closed) == 1
 
 
+def test_engines_are_ended_when_the_tracker_cannot_be_closed(model, ranks, tmp_path: Path, monkeypatch) -> None:
+    from rl import session
+    from rl.generation import Generation
+
+    class FullDisk:
+        def __init__(self, *_: object) -> None: ...
+
+        def close(self) -> None:
+            raise OSError("no space left on device")
+
+    closed: list[Generation] = []
+    close = Generation.close
+    monkeypatch.setattr(session, "Tracker", FullDisk)
+    monkeypatch.setattr(Generation, "close", lambda self: (closed.append(self), close(self)))
+    config = runs.config(model, {"name": "grpo"}, steps=1, wandb={"project": "test"})
+    opened = session.Session(config, RunFolder.prepare(tmp_path / "run", config), ranks)
+    with pytest.raises(OSError, match="no space"):
+        opened.close()
+    assert closed == [opened.generation]
+
+
 def test_metrics_go_to_wandb_offline_too(model, ranks, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     from rl.loop import train
