@@ -131,7 +131,10 @@ def srun(step: Step, job: Job, slurm: SlurmConfig) -> list[str]:
     flags += [f"--nodes={step.nodes}", f"--ntasks={step.nodes * per_node}", f"--ntasks-per-node={per_node}"]
     if slurm.cpus_per_rank:  # srun does not take it from sbatch
         flags.append(f"--cpus-per-task={slurm.cpus_per_rank * (step.per_node if step.torchrun else 1)}")
-    flags.append("--overlap" if step.overlap else "--kill-on-bad-exit=1")
+    if step.overlap:
+        flags.append("--overlap")
+    # A lost server takes none of the others with it, whatever the site's default is.
+    flags.append(f"--kill-on-bad-exit={int(step.role != 'service')}")
     lines = ["srun " + " ".join(flags)]
     # One file a node, for what is not a rank's own output.
     lines.append(f'--output="$run/logs/{step.name}-step-%N.log" --open-mode=append')

@@ -171,3 +171,18 @@ def test_services_are_told_that_the_main_step_is_over(tmp_path: Path) -> None:
     script = Script(tmp_path, service=True)
     ended = script.run("true", server="until [ -e $notes/over ]; do sleep 0.05; done; touch $run/obeyed")
     assert ended.code == 0 and (tmp_path / "run" / "obeyed").exists()
+
+
+@pytest.mark.parametrize("code", [2, 3, 4])
+def test_code_of_a_lost_server_does_not_keep_a_saved_run_from_being_requeued(tmp_path: Path, code: int) -> None:
+    script = Script(tmp_path, service=True)
+    lost = f"touch $notes/failed-{code}-server0; exit 1"
+    ended = script.run(WAIT + SAVE + "touch $notes/failed-4-rank0; exit 1", server=lost, send=signal.SIGUSR1)
+    assert (ended.code, ended.requeued) == (4, True)
+
+
+@pytest.mark.parametrize("code", [2, 3, 4])
+def test_code_of_a_lost_server_does_not_hide_that_of_the_main_step(tmp_path: Path, code: int) -> None:
+    script = Script(tmp_path, service=True)
+    ended = script.run("exit 7", server=f"touch $notes/failed-{code}-server0; exit 1")
+    assert (ended.code, ended.requeued, ended.history[-1]) == (7, False, "ended 7")

@@ -70,8 +70,13 @@ newest_checkpoint() {
   [[ -e ${found[-1]} ]] && printf '%s' "${found[-1]##*/}"
 }
 
+# Services do not count: the main step goes on without a lost server, or ends with a code of its own.
 failed_with() {
-  compgen -G "$notes/failed-$1-*" >/dev/null
+  local step deciding=(merge)
+  for step in "${deciding[@]}"; do
+    compgen -G "$notes/failed-$1-$step*" >/dev/null && return
+  done
+  return 1
 }
 
 again() {

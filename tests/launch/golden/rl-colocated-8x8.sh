@@ -77,8 +77,13 @@ newest_checkpoint() {
   [[ -e ${found[-1]} ]] && printf '%s' "${found[-1]##*/}"
 }
 
+# Services do not count: the main step goes on without a lost server, or ends with a code of its own.
 failed_with() {
-  compgen -G "$notes/failed-$1-*" >/dev/null
+  local step deciding=(preflight rank)
+  for step in "${deciding[@]}"; do
+    compgen -G "$notes/failed-$1-$step*" >/dev/null && return
+  done
+  return 1
 }
 
 again() {
@@ -111,7 +116,7 @@ await "$pid"
 status=$?
 if ((status == 0)) && [[ $wanted == run ]]; then
   # server
-  srun --nodes=8 --ntasks=64 --ntasks-per-node=8 --cpus-per-task=12 --overlap \
+  srun --nodes=8 --ntasks=64 --ntasks-per-node=8 --cpus-per-task=12 --overlap --kill-on-bad-exit=0 \
     --output="$run/logs/server-step-%N.log" --open-mode=append \
     --container-image=/shared/images/osim.sqsh \
     --container-mounts=/shared/data:/shared/data:ro,/shared/models:/shared/models:ro,/shared/osim:/shared/osim:ro,/shared/runs/one:/shared/runs/one \
@@ -121,7 +126,7 @@ if ((status == 0)) && [[ $wanted == run ]]; then
   server=$!
 
   # coordinator
-  srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=12 --overlap \
+  srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=12 --overlap --kill-on-bad-exit=0 \
     --output="$run/logs/coordinator-step-%N.log" --open-mode=append \
     --container-image=/shared/images/osim.sqsh \
     --container-mounts=/shared/data:/shared/data:ro,/shared/models:/shared/models:ro,/shared/osim:/shared/osim:ro,/shared/runs/one:/shared/runs/one \
