@@ -54,6 +54,12 @@ class LoRAConfig(Config):
     alpha: float = Field(default=64.0, gt=0)
     """The adapter's output is multiplied by alpha / rank."""
 
+    def layer_parameters(self, arch: ArchitectureConfig, tensor: int = 1) -> int:
+        """Elements of A and B of one decoder layer on one tensor rank: rank (in + out) of qkv, output projection,
+        gate with up, and down; the side of the hidden size is whole on every rank."""
+        q, kv = arch.num_attention_heads * arch.head_dim, arch.num_key_value_heads * arch.head_dim
+        return self.rank * (4 * arch.hidden_size + (2 * q + 2 * kv + 3 * arch.intermediate_size) // tensor)
+
 
 class Fp8Config(Config):
     """Matrix products in FP8 (Transformer Engine on Hopper or later); weights, gradients and optimizer stay as

@@ -34,7 +34,7 @@ KINDS = {"data": "prepare", "midtrain": "midtrain", "rl": "rl", "eval": "eval"}
 NCCL_ONE_NODE_GB_PER_S, NCCL_GB_PER_S, GLOO_GB_PER_S = 100.0, 20.0, 0.005
 ALLREDUCE_ROUNDS = 5
 CHECKPOINT_BYTES_PER_PARAMETER = 14
-"""bf16 weights, fp32 master weights and two moments; 12 in fp32."""
+"""Of what is trained: bf16 weights, fp32 master weights and two moments; 12 in fp32."""
 CHECKPOINTS_AT_ONCE = 2
 DISK_FLOOR_GIB = 1.0
 
@@ -194,7 +194,16 @@ def checkpoints_gib(recipe: BaseModel, run: Path) -> float:
             return DISK_FLOOR_GIB
     kept = max(CHECKPOINTS_AT_ONCE, recipe.checkpoint.keep_last + 1)
     missing = max(1, kept - len(list((run / "checkpoints").glob("step-*"))))
-    return DISK_FLOOR_GIB + missing * architecture.num_parameters * CHECKPOINT_BYTES_PER_PARAMETER / GIB
+    return DISK_FLOOR_GIB + missing * checkpoint_bytes(recipe, architecture) / GIB
+
+
+def checkpoint_bytes(recipe: MidtrainConfig | RLConfig, architecture: ArchitectureConfig) -> int:
+    """One checkpoint. With LoRA the base is in it as weights alone; masters and moments are the adapters'."""
+    trained, frozen = architecture.num_parameters, 0
+    if isinstance(recipe, RLConfig) and recipe.lora is not None:
+        frozen = trained * (2 if recipe.precision == "bf16" else 4)
+        trained = architecture.num_hidden_layers * recipe.lora.layer_parameters(architecture)
+    return frozen + trained * CHECKPOINT_BYTES_PER_PARAMETER
 
 
 if __name__ == "__main__":

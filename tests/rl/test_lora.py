@@ -14,6 +14,8 @@ from tests.rl import runs
 
 torch = pytest.importorskip("torch")
 LORA = {"rank": 4, "alpha": 8.0}
+FORMAT_BYTES = 300_000
+"""What the checkpoint format adds to this model's tensors (headers, index); less than its base weights."""
 OPTIMIZER = {"lr": 1e-2, "schedule": "constant", "clip_grad": 0.0}
 
 
@@ -88,3 +90,23 @@ def test_the_loop_trains_adapters_syncs_them_merged_and_resumes_bitwise(model, r
     assert runs.metrics(stopped.path) == runs.metrics(whole.path)
     assert runs.weights(stopped.path) == runs.weights(whole.path)
     assert runs.ledger(stopped.path) == runs.ledger(whole.path)
+
+
+def test_room_that_the_preflight_asks_for_is_what_a_checkpoint_takes(model, ranks, tmp_path: Path) -> None:
+    from launch.allocation.preflight import checkpoint_bytes
+    from megatron_osim.checkpoint import Checkpointer
+    from rl.session import build_actor
+
+    def sizes(precision: str, rank: int | None) -> tuple[int, int]:
+        lora = {"rank": rank} if rank else None
+        config = runs.config(model, {"name": "grpo"}, lora=lora, precision=precision)
+        trainer = build_actor(config, ranks).trainer
+        folder = tmp_path / f"{precision}-{rank}"
+        checkpointer = Checkpointer(trainer, folder, config.checkpoint)
+        checkpointer.save(1)
+        checkpointer.wait()
+        return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()), checkpoint_bytes(config, trainer.arch)
+
+    for precision, rank in (("bf16", 4), ("bf16", 256), ("fp32", 4), ("bf16", None)):
+        taken, asked = sizes(precision, rank)
+        assert 0 <= taken - asked <= FORMAT_BYTES, (precision, rank, taken, asked)
