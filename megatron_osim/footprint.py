@@ -20,8 +20,9 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from common.config import Config
 from megatron_osim.adamw import prepare_for_checkpoint
-from megatron_osim.config import ArchitectureConfig, OptimizerConfig, ParallelConfig
+from megatron_osim.config import ArchitectureConfig, LoRAConfig, OptimizerConfig, ParallelConfig
 from megatron_osim.layout import Capability
+from megatron_osim.lora import attach as attach_lora
 from megatron_osim.model import Precision, build_model
 from megatron_osim.runtime import Ranks, cpu, shutdown
 from megatron_osim.trainer import Trainer, build_trainer
@@ -36,6 +37,7 @@ class Job(Config):
     parallel: ParallelConfig
     world_size: int
     precision: Precision
+    lora: LoRAConfig | None = None
 
 
 class Request(Config):
@@ -83,6 +85,8 @@ def count_rank(job: Job, rank: int) -> Footprint:
         )
         with META:
             chunks = build_model(job.architecture, p, precision=job.precision)
+            if job.lora is not None:
+                attach_lora(chunks, job.architecture, job.lora, seed=0)
             trainer = build_trainer(
                 chunks,
                 job.architecture,
@@ -102,7 +106,9 @@ def of_trainer(trainer: Trainer) -> Footprint:
     """What a trainer holds, real or on meta tensors. Adam's moments exist from the first step on."""
     buffers = [b for model in trainer.models for b in (*model.buffers, *model.expert_parallel_buffers)]
     parameters = [p for chunk in trainer.chunks for p in chunk.parameters()]
-    weights = _bytes(b.param_data for b in buffers if b.param_data is not None) or _bytes(parameters)
+    trained = [p for p in parameters if p.requires_grad]
+    weights = _bytes(b.param_data for b in buffers if b.param_data is not None) or _bytes(trained)
+    weights += _bytes(p for p in parameters if not p.requires_grad)
     masters, states = [], []
     shared = {id(p) for p in parameters}
     for part in getattr(trainer.optimizer, "chained_optimizers", [trainer.optimizer]):

@@ -47,6 +47,7 @@ def count(work: TrainingWork, candidates: Sequence[Candidate]) -> list[tuple[Exa
             "parallel": c.parallel.model_dump(mode="json"),
             "world_size": work.world_size,
             "precision": work.precision,
+            "lora": work.lora.model_dump(mode="json") if work.lora else None,
         }
         for c in candidates
     ]

@@ -1,7 +1,8 @@
 """Bytes of one training rank, component by component, from the architecture and the layout.
 
 Weights, gradients and optimizer state are counted tensor by tensor as Megatron-Core shards them; `exact.py` counts
-them on the trainer itself. Activations follow the formula of Megatron's theoretical memory report with flash
+them on the trainer itself. With LoRA the base is weights alone, and only adapters have gradients and optimizer state.
+Activations follow the formula of Megatron's theoretical memory report with flash
 attention, extended by context parallelism and by grouped-query attention, and the loss is that of
 megatron_osim/losses.py, a chunk of tokens at a time; both are estimates. What `ClusterConfig.margin_gib`
 covers is not counted.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from megatron_osim.config import ArchitectureConfig, ParallelConfig
+from megatron_osim.config import ArchitectureConfig, LoRAConfig, ParallelConfig
 
 FP32_BYTES = 4
 ADAM_BYTES = 8
@@ -51,6 +52,7 @@ class Workload:
     tokens: int
     micro_batches: int
     precision: str
+    lora: LoRAConfig | None = None
 
     @property
     def bytes_per_value(self) -> int:
@@ -66,10 +68,15 @@ def rank_memory(work: Workload) -> RankMemory:
 def _stage_memory(work: Workload, stage: int) -> RankMemory:
     dense, expert = stage_parameters(work.arch, work.parallel, stage)
     parameters = dense + expert
+    if work.lora is not None:
+        layers = work.arch.num_hidden_layers // work.parallel.pipeline
+        dense, expert = layers * work.lora.layer_parameters(work.arch, work.parallel.tensor), 0
+        parameters += dense
+    trained = dense + expert
     last = stage == work.parallel.pipeline - 1
     return RankMemory(
         weights=work.bytes_per_value * parameters,
-        gradients=FP32_BYTES * parameters,
+        gradients=FP32_BYTES * trained,
         optimizer=_optimizer_bytes(work, dense, expert),
         activations=_activation_bytes(work, stage),
         loss=_loss_bytes(work) if last else 0.0,
@@ -98,7 +105,8 @@ def stage_parameters(arch: ArchitectureConfig, p: ParallelConfig, stage: int) ->
 
 
 def _optimizer_bytes(work: Workload, dense: int, expert: int) -> float:
-    """Adam's moments and, beside bf16 weights, an fp32 master copy; sharded over the data x context ranks."""
+    """Adam's moments and, beside bf16 weights, an fp32 master copy, of what is trained; sharded over the data x
+    context ranks."""
     per_parameter = ADAM_BYTES + (FP32_BYTES if work.precision == "bf16" else 0)
     if not work.parallel.distributed_optimizer:
         return per_parameter * (dense + expert)
@@ -141,10 +149,11 @@ def _activation_bytes(work: Workload, stage: int) -> float:
 
 def _loss_bytes(work: Workload) -> float:
     """The backward pass of one chunk: its logits in the model's precision and in fp32, and their log-probs,
-    probabilities, gradient and entropy term; beside them the fp32 gradient of the output matrix and its copy."""
+    probabilities, gradient and entropy term; beside them the fp32 gradient of the output matrix and its copy, unless
+    it is frozen."""
     rows = work.arch.padded_vocab_size / work.parallel.tensor
     chunk = min(work.tokens / work.parallel.context * rows, MAX_LOGITS)
-    table = rows * work.arch.hidden_size
+    table = rows * work.arch.hidden_size if work.lora is None else 0.0
     return chunk * (5 * FP32_BYTES + work.bytes_per_value) + table * (FP32_BYTES + work.bytes_per_value)
 
 

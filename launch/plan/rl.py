@@ -107,7 +107,7 @@ def rollout_gpus(config: RLConfig) -> int:
 def actor_work(config: RLConfig, cluster: ClusterConfig, arch: ArchitectureConfig) -> TrainingWork:
     """What the actor trains, on the GPUs that servers leave it."""
     left = max(0, cluster.world_size - rollout_gpus(config))
-    return TrainingWork(arch, config.precision, config.max_tokens_per_micro_batch, None, left)
+    return TrainingWork(arch, config.precision, config.max_tokens_per_micro_batch, None, left, config.lora)
 
 
 def _split(config: RLConfig, cluster: ClusterConfig) -> list[str]:
@@ -209,7 +209,7 @@ def _head(
     rollout, context = config.rollout, config.rollout.max_context
     episodes = episodes_per_step(config)
     return [
-        ("model", f"{arch.num_parameters:,} parameters"),
+        ("model", f"{arch.num_parameters:,} parameters{_adapters(config, arch)}"),
         ("cluster", f"{cluster.nodes} x {cluster.gpus_per_node} GPUs of {cluster.gpu_memory_gib:g} GiB"),
         (
             "split",
@@ -224,6 +224,13 @@ def _head(
             f"{server.tokens:,} tokens, {server.sequences(context)} sequences of {context}",
         ),
     ]
+
+
+def _adapters(config: RLConfig, arch: ArchitectureConfig) -> str:
+    if config.lora is None:
+        return ""
+    trained = arch.num_hidden_layers * config.lora.layer_parameters(arch)
+    return f", frozen; {trained:,} of LoRA adapters are trained"
 
 
 def _times(config: RLConfig, phases: Phases) -> list[Line]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from launch.plan.cluster import GIB, ClusterConfig
 from launch.plan.memory import RankMemory, Workload, rank_memory
-from megatron_osim.config import ArchitectureConfig, ParallelConfig
+from megatron_osim.config import ArchitectureConfig, LoRAConfig, ParallelConfig
 from megatron_osim.layout import Capability, layout_violations
 
 Verdict = Literal["fits", "tight", "does not fit"]
@@ -31,11 +31,12 @@ class TrainingWork:
     global_batch: int | None
     """Micro-batches of one step over all replicas; None where the data decides (RL)."""
     world_size: int
+    lora: LoRAConfig | None = None
 
     def workload(self, parallel: ParallelConfig) -> Workload:
         """What one rank works on."""
         return Workload(
-            self.arch, parallel, self.world_size, self.tokens, self.micro_batches(parallel), self.precision
+            self.arch, parallel, self.world_size, self.tokens, self.micro_batches(parallel), self.precision, self.lora
         )
 
     def micro_batches(self, parallel: ParallelConfig) -> int:
@@ -70,9 +71,12 @@ def _yaml(value: object) -> str:
 
 def violations(work: TrainingWork, parallel: ParallelConfig) -> list[str]:
     """Why the layout is illegal on Hopper GPUs with Transformer Engine; empty = legal."""
-    return layout_violations(
+    found = layout_violations(
         work.arch, parallel, world_size=work.world_size, capability=HOPPER, global_batch=work.global_batch
     )
+    if work.lora is not None and work.arch.moe is not None:
+        found.append("LoRA on experts is not built: leave lora out")
+    return found
 
 
 def candidate(work: TrainingWork, parallel: ParallelConfig, cluster: ClusterConfig) -> Candidate:

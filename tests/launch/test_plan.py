@@ -19,7 +19,7 @@ from launch.plan.midtrain import plan_midtrain
 from launch.plan.rl import BUCKET_BYTES as PLANNED_BUCKET
 from launch.plan.rl import plan_rl
 from launch.submit.config import SlurmConfig
-from megatron_osim.config import ArchitectureConfig, MidtrainConfig, ParallelConfig
+from megatron_osim.config import ArchitectureConfig, LoRAConfig, MidtrainConfig, ParallelConfig
 from rl.config import RLConfig
 from rl.rollout.base import BUCKET_BYTES
 
@@ -189,6 +189,24 @@ def test_run_that_judges_would_cost_more_than_its_budget_is_refused_with_the_ste
     (problem,) = report.problems
     assert "more than client.max_usd 0.01, which pays for steps=" in problem
     assert not plan_rl(judged(max_usd=1000.0), ClusterConfig(), QWEN3_8B).report.refused
+
+
+def test_lora_has_gradients_and_optimizer_of_its_adapters_only() -> None:
+    config = judged().model_copy(update={"lora": LoRAConfig(rank=32)})
+    found = plan_rl(config, ClusterConfig(), QWEN3_8B)
+    adapters = 36 * 32 * sum(a + b for a, b in ((4096, 6144), (4096, 4096), (4096, 2 * 12_288), (12_288, 4096)))
+    assert f"{adapters:,} of LoRA adapters are trained" in dict(found.report.lines)["model"]
+    assert found.actor is not None
+    whole, memory = plan_rl(judged(), ClusterConfig(), QWEN3_8B).actor, found.actor.memory
+    assert whole is not None and memory.weights == pytest.approx(whole.memory.weights, rel=0.03)
+    # On four tensor ranks no more than the whole adapters, no less than a quarter of them.
+    assert adapters < memory.gradients < 4 * adapters < 0.1 * whole.memory.gradients
+    assert memory.optimizer == 3 * memory.gradients, "one replica: moments and masters are not sharded"
+
+
+def test_lora_on_experts_is_refused_before_anything_runs() -> None:
+    report = plan_rl(judged().model_copy(update={"lora": LoRAConfig()}), ClusterConfig(), QWEN3_30B).report
+    assert "LoRA on experts is not built: leave lora out" in report.problems
 
 
 def test_planner_knows_the_bucket_of_a_weight_sync() -> None:

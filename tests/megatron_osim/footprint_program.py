@@ -9,9 +9,10 @@ from pathlib import Path
 from common.files import write_json
 from megatron_osim.adamw import prepare_for_checkpoint
 from megatron_osim.architecture import ArchitectureConfig, MoeConfig
-from megatron_osim.config import OptimizerConfig, ParallelConfig
+from megatron_osim.config import LoRAConfig, OptimizerConfig, ParallelConfig
 from megatron_osim.convert import load_random
 from megatron_osim.footprint import Job, of_trainer
+from megatron_osim.lora import attach as attach_lora
 from megatron_osim.model import build_model
 from megatron_osim.trainer import build_trainer
 from tests.megatron_osim.spmd import layout
@@ -55,6 +56,27 @@ JOBS = {
         precision="bf16",
     ),
     "ep2": Job(architecture=MOE, parallel=ParallelConfig(expert=2), world_size=WORLD, precision="fp32"),
+    "lora-tp2-sp": Job(
+        architecture=DENSE,
+        parallel=ParallelConfig(tensor=2, sequence_parallel=True),
+        world_size=WORLD,
+        precision="fp32",
+        lora=LoRAConfig(rank=8),
+    ),
+    "lora-pp2-tied": Job(
+        architecture=TIED,
+        parallel=ParallelConfig(pipeline=2),
+        world_size=WORLD,
+        precision="bf16",
+        lora=LoRAConfig(rank=8),
+    ),
+    "lora-dp2": Job(
+        architecture=DENSE,
+        parallel=ParallelConfig(),
+        world_size=WORLD,
+        precision="bf16",
+        lora=LoRAConfig(rank=8),
+    ),
 }
 
 
@@ -64,6 +86,8 @@ def main(out: Path) -> None:
             assert ranks is not None
             chunks = build_model(job.architecture, job.parallel, precision=job.precision)
             load_random(chunks, job.architecture, seed=0)
+            if job.lora is not None:
+                attach_lora(chunks, job.architecture, job.lora, seed=0)
             trainer = build_trainer(
                 chunks, job.architecture, job.parallel, OptimizerConfig(), ranks, precision=job.precision
             )

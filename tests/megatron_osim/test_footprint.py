@@ -55,7 +55,7 @@ def test_formulas_of_the_planner_differ_only_by_padding_and_step_counts(
     name: str, counted: dict[str, tuple[Footprint, ...]]
 ) -> None:
     job = JOBS[name]
-    work = TrainingWork(job.architecture, job.precision, 64, None, job.world_size)
+    work = TrainingWork(job.architecture, job.precision, 64, None, job.world_size, job.lora)
     memory = rank_memory(work.workload(job.parallel))
     fullest = max(counted[name], key=lambda f: f.weights + f.gradients + f.optimizer)
     # Small models: buffers are padded to 64 elements a tensor, and torch's AdamW counts steps per tensor.
