@@ -22,7 +22,7 @@ from envs.judges.base import JudgeFailed, Verdict
 from envs.play import play
 from envs.players.base import Ask
 from envs.players.scripted import ScriptedPlayer
-from envs.registry import TaskSpec
+from envs.registry import Profile, TaskSpec
 from envs.types import Episode, FailureReason, Limits, Row, Score, Seat, Unscored
 
 ROWS = 8
@@ -85,7 +85,7 @@ def check(spec: TaskSpec, *, rows: Sequence[Row] | None = None) -> list[Violatio
             violations.append(Violation("seats", f"the environment does not know {sorted(unknown)}"))
             continue
         for row in found:
-            violations += _check_row(spec, env, row)
+            violations += _check_row(spec, env, profile, row)
             if profile == "strict":
                 violations += _check_exploits(spec, env, row)
     return violations
@@ -107,7 +107,7 @@ def _check_source(spec: TaskSpec, split: str) -> Iterator[Violation]:
         yield Violation("rows", f"split {split}: rows say task {sorted(wrong)}")
 
 
-def _check_row(spec: TaskSpec, env: Env[Any], row: Row) -> Iterator[Violation]:
+def _check_row(spec: TaskSpec, env: Env[Any], profile: Profile, row: Row) -> Iterator[Violation]:
     where = f"{row.prompt_id}: "
     count, buggy = len(_samples(spec, row, env.seats[0])), False
     for first, stride in [(i, 0) for i in range(count)] + [(0, 1), (1, 2)]:
@@ -122,8 +122,9 @@ def _check_row(spec: TaskSpec, env: Env[Any], row: Row) -> Iterator[Violation]:
                 yield Violation(rule, f"{where}{seat}: {outcome.detail}")
         if missing := set(spec.seats) - set(one.outcomes):
             yield Violation("scores", f"{where}no outcome for {sorted(missing)}")
-        if undeclared := judge.asked - {j.id for j in spec.judges}:
-            yield Violation("judges", f"{where}asks {sorted(undeclared)}, which the spec does not declare")
+        if undeclared := judge.asked - {j.id for j in spec.judges_under(profile)}:
+            said = f"asks {sorted(undeclared)} under {profile}, which the spec does not declare"
+            yield Violation("judges", where + said)
         yield from _check_privacy(spec, one)
     if not buggy:
         yield from _check_purity(env, row, where, _samples(spec, row, env.seats[0]))

@@ -142,6 +142,8 @@ class TaskSpec:
     splits: tuple[str, ...] = ("train", "test")
     judges: tuple[JudgeSpec, ...] = ()
     """Every judge and critic the environment may ask."""
+    unjudged: tuple[Profile, ...] = ()
+    """Profiles whose scores ask no judge: no endpoint is needed for one (see `judges_under`)."""
     source: Source | None = None
     aggregate: Callable[[Sequence[Episode]], Mapping[str, float]] | None = None
     """Dataset-level numbers that are no mean over episodes (e.g. a whole set of questions right)."""
@@ -171,6 +173,16 @@ class TaskSpec:
                 where=f"task {self.name}",
                 fix="correct its spec()",
             )
+        if unknown := sorted(set(self.unjudged) - set(self.profiles)):
+            raise UsageError(
+                f"unjudged names {', '.join(unknown)}, which is no profile of the task",
+                where=f"task {self.name}",
+                fix="correct its spec()",
+            )
+
+    def judges_under(self, profile: Profile) -> tuple[JudgeSpec, ...]:
+        """Those of `judges` that may be asked under `profile`. Critics are asked for feedback, not for scores."""
+        return tuple(j for j in self.judges if j.role == "critic" or profile not in self.unjudged)
 
 
 def names() -> list[str]:

@@ -197,14 +197,15 @@ def _plan_episode(spec: TaskSpec, row: Row, asked: Row, epoch: int, group: str, 
 def roles_of(spec: TaskSpec, profile: Profile = "strict") -> set[str]:
     """The further roles that a task needs an endpoint for: "judge" (or what its specs name), "partner"."""
     others = set(spec.env(profile).seats) - set(spec.seats)
-    return {s.role for s in spec.judges} | ({"partner"} if others else set())
+    return {s.role for s in spec.judges_under(profile)} | ({"partner"} if others else set())
 
 
 def _group(spec: TaskSpec, profile: Profile, config: EvalConfig, model: str, opponents: Opponents) -> str:
     decoding = config.decoding.model_dump(mode="json")
     used = {role: opponents[role] for role in sorted(roles_of(spec, profile)) if role in opponents}
     parts: list[object] = [PLAN_VERSION, profile, config.seed, model, used, decoding]
-    parts += [sorted(judge.sha for judge in spec.judges)] if spec.judges else []
+    asked = spec.judges_under(profile)
+    parts += [sorted(judge.sha for judge in asked)] if asked else []
     parts += [config.control] if config.control != "none" else []
     return hash_json(parts)[:HASH_CHARS]
 

@@ -278,7 +278,7 @@ async def _use_device(device: torch.device) -> None:
 
 
 def _judge_specs(tasks: Sequence[LearnedTask]) -> list[JudgeSpec]:
-    return [judge for task in tasks for judge in task.spec.judges]
+    return [judge for task in tasks for judge in task.spec.judges_under(task.config.profile)]
 
 
 def _rows(task: LearnedTask) -> tuple[Row, ...]:

@@ -85,7 +85,12 @@ async def _rescore(
         spent = sum(cost.cost_usd for cost in ledger.costs())
         client = Client(config.client_config(target.path), spent_usd=spent, on_abandoned=ledger.put_call)
         try:
-            specs = [judge for task in new.tasks for judge in task.spec.judges if judge.role != "critic"]
+            specs = [
+                judge
+                for task in new.tasks
+                for judge in task.spec.judges_under(task.profile)
+                if judge.role != "critic"
+            ]
             judge = ModelJudge(client, specs) if ask and specs else None
             results, found = await rescore(plan, episodes, new, name=config.name, judge=judge)
         finally:

@@ -184,7 +184,7 @@ async def _check(
 def _contestants(
     config: EvalRunConfig, plan: EvalPlan, identity: Identity, seated: Seated, client: Client
 ) -> Contestants:
-    specs = [judge for task in plan.tasks for judge in task.spec.judges if judge.role != "critic"]
+    specs = [judge for task in plan.tasks for judge in task.spec.judges_under(task.profile) if judge.role != "critic"]
     partner = ChatPlayer(client, temperature=config.partner_temperature) if config.client.partner else None
     return Contestants(
         model=identity.model,

@@ -162,7 +162,7 @@ def _tasks(config: RLConfig) -> list[str]:
         except UsageError as e:
             out.append(f"{e.what}; {e.fix}")
             continue
-        for role in sorted({judge.role for judge in spec.judges}):
+        for role in sorted({judge.role for judge in spec.judges_under(task.profile)}):
             if config.client is None or getattr(config.client, role) is None:
                 out.append(f"task {task.task} asks a {role}: set client.{role}.model")
     return out

@@ -17,7 +17,9 @@ import pytest
 
 from common.config import load
 from common.errors import ConfigError, GateError, OsimError, UsageError
+from envs import registry
 from envs.ledger import LedgerNotStarted, LedgerReader
+from eval.plan import roles_of
 from eval.results import Results
 from launch.evaluation import EvalRunConfig, dry_run, evaluate, rescore_run
 from launch.evaluation.config import parse_model
@@ -116,6 +118,22 @@ def test_a_role_without_an_endpoint_is_refused_before_anything_is_asked(tmp_path
         with pytest.raises(ConfigError, match=r"(?s)client.judge: missing.*client.partner: missing"):
             evaluate(api_config(policy, suite=TALK), tmp_path / "run")
     assert policy.requests == []
+
+
+@pytest.mark.parametrize("name", ["tau_usi", "sim_math", "sim_doc"])
+def test_a_profile_that_asks_no_judge_needs_a_partner_and_no_judge(name: str) -> None:
+    spec = registry.get(name)
+    assert roles_of(spec, "author") == {"partner", *(j.role for j in spec.judges if j.role == "critic")}
+    assert roles_of(spec, "strict") == {"judge", *roles_of(spec, "author")}
+
+
+def test_an_evaluation_under_a_profile_that_asks_no_judge_runs_without_one(tmp_path: Path) -> None:
+    with answering(parrot) as policy, answering(say_more) as partner:
+        more = (role("partner", partner), "limit=1")
+        with pytest.raises(ConfigError, match=r"client.judge: missing"):
+            evaluate(api_config(policy, *more, suite="tau_usi"), tmp_path / "judged")
+        results = evaluate(api_config(policy, *more, "profile=author", suite="tau_usi"), tmp_path / "run")
+    assert results.coverage == 1.0 and policy.requests and partner.requests
 
 
 def _run_in_child(folder: Path, served: Served, judge: Served) -> subprocess.Popen[bytes]:

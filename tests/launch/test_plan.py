@@ -209,6 +209,16 @@ def test_lora_on_experts_is_refused_before_anything_runs() -> None:
     assert "LoRA on experts is not built: leave lora out" in report.problems
 
 
+def test_a_task_under_a_profile_that_asks_no_judge_is_planned_without_one() -> None:
+    def problems(profile: str) -> list[str]:
+        changed = {"client": None, "tasks": [{"task": "tau_usi", "rows": 8, "profile": profile}]}
+        config = RLConfig.model_validate({**judged().model_dump(), **changed})
+        return [p for p in plan_rl(config, ClusterConfig(), QWEN3_8B).report.problems if "asks a" in p]
+
+    assert problems("strict") == ["task tau_usi asks a judge: set client.judge.model"]
+    assert problems("author") == []
+
+
 def test_planner_knows_the_bucket_of_a_weight_sync() -> None:
     assert PLANNED_BUCKET == BUCKET_BYTES
 

@@ -53,6 +53,7 @@ def _spec(kind: Kind) -> TaskSpec:
         limits=Limits(max_turns=2 * MAX_MESSAGES + 2, max_tokens=1024),
         splits=("test",),
         judges=JUDGES if kind == "math" else (*JUDGES, DOCUMENT_JUDGE),
+        unjudged=("author",),
         source=Source("https://github.com/microsoft/SimulatorArena", "e9f677c", note="data/*.json"),
         aggregate=rating_correlation,
         private=_private,

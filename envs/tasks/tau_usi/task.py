@@ -43,6 +43,7 @@ def spec() -> TaskSpec:
         feedback=FeedbackPolicy("rule"),
         limits=Limits(max_turns=6 * MAX_MESSAGES, max_tokens=1024),
         judges=(JUDGE,),
+        unjudged=("author",),
         source=Source(
             "https://github.com/sierra-research/tau-bench", "59a200c", note="tau_bench/envs: tasks and databases"
         ),
