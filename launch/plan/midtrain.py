@@ -18,7 +18,6 @@ from launch.plan.training import (
     TrainingWork,
     candidate,
     fitting_layouts,
-    on_nodes,
     step_seconds,
     violations,
 )
@@ -158,7 +157,7 @@ def _alternatives(config: MidtrainConfig, cluster: ClusterConfig) -> Iterator[Al
             return
     nodes = cluster.nodes * 2
     while nodes <= MAX_NODES:
-        _, grown = on_nodes(work_of(config, cluster), cluster, nodes)
+        grown = cluster.model_copy(update={"nodes": nodes})
         found = list(_layouts(config, grown, min(config.data.sequence_length, _longest(config))))
         yield from found
         if found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
@@ -149,9 +149,3 @@ def _relative_time(p: ParallelConfig, micro_batches: int, cluster: ClusterConfig
     split = 1 + 0.03 * (p.tensor - 1) + (1.0 if p.tensor > cluster.gpus_per_node else 0.0)
     split += 0.04 * (p.context - 1) + (0.2 if p.tensor * p.context > cluster.gpus_per_node else 0.0)
     return _bubble(p, micro_batches) * _recompute(p) * split
-
-
-def on_nodes(work: TrainingWork, cluster: ClusterConfig, nodes: int) -> tuple[TrainingWork, ClusterConfig]:
-    """The same work on another number of nodes."""
-    grown = cluster.model_copy(update={"nodes": nodes})
-    return replace(work, world_size=grown.world_size), grown
