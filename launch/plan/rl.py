@@ -88,7 +88,7 @@ def plan_rl(
         extra = _extra_bytes(config, actor)
         counted = count(work, [actor])[0] if exact and can_count() else None
         lines += memory_lines(actor.memory, cluster, counted, asked=exact)
-        what = "sync buckets, averaged weights" if config.wants_ema else "sync buckets"
+        what = "sync buckets, weights set aside for their average" if config.wants_ema else "sync buckets"
         lines.append(("beside it", f"{extra / GIB:8.2f} GiB   ({what})"))
         if verdict(actor.memory.total + extra, cluster) == "does not fit":
             over = (actor.memory.total + extra) / GIB - cluster.gpu_memory_gib
@@ -245,10 +245,9 @@ def _times(config: RLConfig, phases: Phases) -> list[Line]:
 
 
 def _extra_bytes(config: RLConfig, actor: Candidate) -> float:
-    """Of the actor's fullest rank: two buckets of a weight sync, and the averaged weights in fp32."""
-    per_value = 2 if config.precision == "bf16" else 4
-    average = 4 * actor.memory.weights / per_value if config.wants_ema else 0.0
-    return 2 * BUCKET_BYTES + average
+    """Of the actor's fullest rank: two buckets of a weight sync, and its own weights set aside while their average
+    (kept on the CPU) stands in their place."""
+    return 2 * BUCKET_BYTES + (actor.memory.weights if config.wants_ema else 0.0)
 
 
 def _alternatives(config: RLConfig, cluster: ClusterConfig, arch: ArchitectureConfig) -> Iterator[Alternative]:
