@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import BaseModel
 
@@ -27,6 +27,7 @@ from common.errors import OsimError, UsageError
 from common.files import append_jsonl, read_jsonl, repair_jsonl_tail, write_json, write_text
 
 PACKAGES = ("torch", "megatron-core", "transformers", "tokenizers", "numpy", "pydantic", "sglang")
+LOCK_TRIES, LOCK_WAIT_S = 5, 0.02
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class RunFolder:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / ".lock"
+
     @classmethod
     def prepare(cls, path: Path, config: BaseModel, *, inputs: Mapping[str, str] | None = None) -> RunFolder:
         """Create the folder, or check that the existing one was made with the same configuration, bounds aside.
@@ -90,21 +95,31 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Hold the folder for this process. What a killed owner left unfinished in metrics.jsonl is cut off."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+") as f:
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with self._lock_file.open("a+") as f:
+            if not _locked(f):
                 f.seek(0)
                 raise UsageError(
                     f"another run is using this folder (process {f.read().strip() or 'unknown'})",
                     where=str(self.path),
                     fix="wait for it, stop it, or give another output folder",
-                ) from None
+                )
             f.truncate(0)
             f.write(str(os.getpid()))
             f.flush()
             repair_jsonl_tail(self.metrics)
             yield
+
+    def owner(self) -> int | None:
+        """The process that holds the folder now, None for nobody, -1 where it did not write who it is."""
+        if not self._lock_file.exists():
+            return None
+        with self._lock_file.open("r") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = f.read().strip()
+                return int(text) if text.isdigit() else -1
+        return None
 
     def log_metrics(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl: {"step", "phase", "time", **values}."""
@@ -119,6 +134,18 @@ class RunFolder:
             if phase is None or line["phase"] == phase:
                 last[line["phase"], line["step"]] = line
         return list(last.values())
+
+
+def _locked(file: IO[str]) -> bool:
+    """Take the lock. Who asks for the owner holds it for an instant, so one refusal is not believed."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_WAIT_S)
+        else:
+            return True
+    return False
 
 
 def _read(path: Path, model: type[BaseModel]) -> BaseModel | None:

@@ -5,11 +5,11 @@ Only shows; nothing depends on it.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from common.files import read_json, write_json
+from common.run_folder import RunFolder
 from eval.run import Progress
 
 PROGRESS_FILE = "progress.json"
@@ -26,34 +27,48 @@ LINE_EVERY_S = 60.0
 
 
 class ProgressFile:
-    """Keeps RUN/progress.json up to date for `osim view`; atomic, at most one write in WRITE_EVERY_S."""
+    """Keeps RUN/progress.json up to date for `osim view`; atomic, at most one write in WRITE_EVERY_S.
+
+    Made by the owner of the folder: the file of an evaluation that was killed goes at once.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / PROGRESS_FILE
         self._tasks: dict[str, Progress] = {}
         self._written = 0.0
+        self.remove()
 
     def update(self, progress: Progress) -> None:
         self._tasks[progress.task] = progress
         finished = all(p.done + p.unscored >= p.planned for p in self._tasks.values())
         if finished or time.monotonic() - self._written > WRITE_EVERY_S:
             self._written = time.monotonic()
-            lines = [dataclasses.asdict(p) for p in self._tasks.values()]
+            lines = [asdict(p) for p in self._tasks.values()]
             write_json(self._path, {"time": time.time(), "tasks": lines})
 
     def remove(self) -> None:
-        """The results are there now."""
+        """Nothing is under way."""
         self._path.unlink(missing_ok=True)
 
 
-def read_progress(folder: Path) -> list[Progress]:
-    """What a running evaluation last said; nothing when there is none."""
-    path = folder / PROGRESS_FILE
+@dataclass(frozen=True)
+class LastProgress:
+    """What an evaluation last said, and when. `running`: a process holds its folder; if not, it was killed."""
+
+    tasks: tuple[Progress, ...]
+    age_s: float
+    running: bool
+
+
+def read_progress(folder: Path) -> LastProgress | None:
+    """What the evaluation in a folder last said; None where none is under way or was killed."""
     try:
-        return [Progress(**line) for line in read_json(path)["tasks"]]
+        found = read_json(folder / PROGRESS_FILE)
+        tasks, age_s = tuple(Progress(**line) for line in found["tasks"]), time.time() - found["time"]
     except (OSError, ValueError, KeyError, TypeError):
         # Gone, or of another version: the page is shown without it.
-        return []
+        return None
+    return LastProgress(tasks, age_s, RunFolder(folder).owner() is not None)
 
 
 @contextmanager

@@ -51,12 +51,12 @@ class RunViewer:
         self._page: tuple[str, bytes] | None = None
 
     def version(self) -> str:
-        """Changes whenever results, progress, metrics or ledger do."""
+        """Changes whenever results, progress, metrics, ledger or owner do."""
         run = RunFolder(self.folder)
         own = [self.folder / name for name in (RESULTS_FILE, PROGRESS_FILE, LIKENESS_FILE)]
         seen = [*own, run.metrics, *sorted(run.ledger.glob("*.sqlite*"))]
         states = [(p.name, s.st_mtime_ns, s.st_size) for p in seen if (s := _stat(p)) is not None]
-        return hashlib.blake2b(repr(states).encode(), digest_size=12).hexdigest()
+        return hashlib.blake2b(repr((states, run.owner())).encode(), digest_size=12).hexdigest()
 
     def page(self) -> bytes:
         """The report as it is now."""

@@ -10,7 +10,6 @@ error.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -129,7 +128,7 @@ def inspect(folder: Path) -> Report:
     newest = max(candidates, key=lambda p: _mtime(p / "metrics.jsonl"))
     return Report(
         folder=newest,
-        owner=_owner(folder) or _owner(newest),
+        owner=RunFolder(folder).owner() or RunFolder(newest).owner(),
         last=_last_metric(RunFolder(newest)),
         processes=tuple(_processes(folder)),
         log_ends=tuple(_log_ends(newest / "logs")),
@@ -165,20 +164,6 @@ def _silent_servers(folder: Path) -> Iterator[str]:
 
 def _mtime(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
-
-
-def _owner(folder: Path) -> int | None:
-    """The process that holds the folder's lock."""
-    lock = folder / ".lock"
-    if not lock.exists():
-        return None
-    with lock.open("r") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = f.read().strip()
-            return int(text) if text.isdigit() else -1
-    return None
 
 
 def _last_metric(run: RunFolder) -> LastMetric | None:

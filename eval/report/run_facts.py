@@ -71,13 +71,16 @@ def _short(text: str) -> str:
 
 
 def under_way(folder: Path) -> list[Section]:
-    """How far a running evaluation is; nothing when none runs."""
-    progress = read_progress(folder)
-    if not progress:
+    """How far a running evaluation is, or was when it was killed; nothing where neither is."""
+    last = read_progress(folder)
+    if last is None or not last.tasks:
         return []
     columns = ("task", "scored", "of", "running mean", "coverage", "unscored", "cost")
-    rows = [(p.task, p.done, p.planned, *cells(p)) for p in progress]
-    left = [p.eta_s for p in progress if p.eta_s is not None]
+    rows = [(p.task, p.done, p.planned, *cells(p)) for p in last.tasks]
+    if not last.running:
+        note = f"No process holds this folder now: this was said {last.age_s:.0f} s ago. The same command goes on."
+        return [Table("Stopped before the end", columns, rows, note=note)]
+    left = [p.eta_s for p in last.tasks if p.eta_s is not None]
     note = f"About {left[-1]:.0f} s left. Means are of what has been scored so far." if left else "It has just begun."
     return [Table("Under way", columns, rows, note=note)]
 

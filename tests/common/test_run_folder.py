@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,20 @@ def test_second_process_is_refused_while_the_first_holds_the_folder_and_a_killed
         holder.communicate()
     with RunFolder(tmp_path).lock():
         pass
+
+
+def test_who_asks_for_the_owner_does_not_keep_a_run_from_starting(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with run.lock():
+        assert run.owner() == os.getpid()
+    assert run.owner() is None
+    with (tmp_path / ".lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        released = threading.Timer(0.03, fcntl.flock, (asking, fcntl.LOCK_UN))
+        released.start()
+        with run.lock():
+            assert run.owner() == os.getpid()
+        released.join()
 
 
 def test_only_the_owner_cuts_off_an_unfinished_metric_line(tmp_path: Path) -> None:

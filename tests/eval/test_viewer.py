@@ -73,8 +73,8 @@ def test_live_page_changes_while_the_run_goes_on(tmp_path: Path) -> None:
 
 def test_a_running_evaluation_shows_how_far_each_task_is(tmp_path: Path) -> None:
     made = RunFolder.prepare(tmp_path / "run", Made())
-    progress = ProgressFile(made.path)
-    with serve(RunViewer(made.path)) as address:
+    with made.lock(), serve(RunViewer(made.path)) as address:
+        progress = ProgressFile(made.path)
         before = get(address, "/version")[1]
         progress.update(Progress("hitom", 12, 100, 0.58, 0.21, 1, 16, 42.0, 0.03))
         assert get(address, "/version")[1] != before
@@ -82,6 +82,21 @@ def test_a_running_evaluation_shows_how_far_each_task_is(tmp_path: Path) -> None
         assert "Under way" in page and "0.580 ± 0.210" in page and "92.3%" in page and "42 s left" in page
         progress.remove()
         assert "Under way" not in get(address, "/")[1]
+
+
+def test_a_killed_evaluation_is_not_shown_as_under_way(tmp_path: Path) -> None:
+    made = RunFolder.prepare(tmp_path / "run", Made())
+    with serve(RunViewer(made.path)) as address:
+        with made.lock():
+            ProgressFile(made.path).update(Progress("hitom", 12, 100, 0.58, 0.21, 1, 16, 42.0, 0.03))
+            running = get(address, "/version")[1]
+            assert "Under way" in get(address, "/")[1]
+        assert get(address, "/version")[1] != running
+        page = get(address, "/")[1]
+        assert "Under way" not in page and "Stopped before the end" in page and "42 s left" not in page
+        with made.lock():
+            ProgressFile(made.path)
+        assert "Stopped before the end" not in get(address, "/")[1]
 
 
 def test_two_evaluations_of_one_model_are_told_apart_by_their_folders(tmp_path: Path) -> None:
