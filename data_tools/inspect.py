@@ -17,12 +17,12 @@ SpanKind = Literal["header", "content", "end", "other"]
 
 @dataclass(frozen=True)
 class TokenSpan:
-    """Consecutive tokens of one role and kind. `end` is the end token and what closes the message."""
+    """Consecutive tokens of one role and kind. `end` is the end token; what closes the message after it is `other`."""
 
     kind: SpanKind
     role: str
     trained: bool
-    """Its first token is a target (in `end`: the end token)."""
+    """Its first token is a target."""
     text: str
     ids: tuple[int, ...]
 
@@ -113,7 +113,10 @@ def _next(ids: Sequence[int], at: int, renderer: Renderer, role: str) -> tuple[S
     if at == 0 and renderer.prefix_ids and tuple(ids[: len(renderer.prefix_ids)]) == renderer.prefix_ids:
         return "other", len(renderer.prefix_ids)
     if ids[at] == renderer.end_id:
-        return "end", 1 + len(renderer.closing_ids)
+        return "end", 1
+    closing = renderer.closing_ids
+    if closing and at and ids[at - 1] == renderer.end_id and tuple(ids[at : at + len(closing)]) == closing:
+        return "other", len(closing)
     header = renderer.opening_ids(role)
     if ids[at] == header[0] and tuple(ids[at : at + len(header)]) == header[: len(ids) - at]:
         return "header", len(header)

@@ -9,7 +9,7 @@ All documents are shuffled and cut into windows (100 000 by default). A window i
 
 What fits nowhere goes to the next window. Plain best-fit decreasing fills as well but sorts: it ends with bins of
 thousands of tiny documents. Constant time per document: a bitmap over residual capacities with a second bitmap over
-its words finds the best fit, and the emptiest bin only ever gets fuller.
+its words finds the best fit, and until a bin is opened the emptiest only ever gets fuller.
 """
 
 from __future__ import annotations
@@ -137,6 +137,7 @@ def _pack_window(
         elif last or i < num_long:
             chosen, residual = num_bins, capacity
             num_bins += 1
+            top = capacity
         else:
             continue
         bin_of[i] = chosen

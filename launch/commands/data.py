@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -132,11 +133,13 @@ def _show_document(shard: Shard, renderer: Renderer, document: int) -> None:
     legend = "green" if colours else "between » and «"
     console.print(f"document {document}, source {shard.source(document)}; trained text is {legend}")
     shown = Text()
-    for span in spans(shard, renderer, document):
-        if span.trained:
-            shown.append(span.text if colours else f"»{span.text}«", "bold green")
+    for trained, run in groupby(spans(shard, renderer, document), key=lambda span: span.trained):
+        if trained:
+            text = "".join(span.text for span in run)
+            shown.append(text if colours else f"»{text}«", "bold green")
         else:
-            shown.append(span.text, "dim cyan" if span.kind == "header" else "")
+            for span in run:
+                shown.append(span.text, "dim cyan" if span.kind == "header" else "")
     console.print(shown)
 
 

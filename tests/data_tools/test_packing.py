@@ -44,6 +44,13 @@ def test_chat_lengths_fill_bins_with_mixed_lengths_and_few_segments():
     assert np.percentile(means, 10) > 0.5 * lengths.mean() and np.percentile(means, 90) < 2 * lengths.mean()
 
 
+@given(st.lists(st.integers(1, 100), max_size=200), st.integers(0, 3))
+@settings(max_examples=50, deadline=None)
+def test_short_documents_share_their_bins_however_few_they_are(lengths, seed):
+    packing = pack(np.array(lengths, np.int32), 1024, seed)
+    assert packing.num_bins <= sum(lengths) // 924 + 1
+
+
 def test_bins_in_order_are_not_sorted_by_length():
     lengths = np.random.default_rng(0).integers(10, 1000, 20_000).astype(np.int32)
     packing = pack(lengths, 4096, seed=0)

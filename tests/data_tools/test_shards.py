@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from common.errors import DataError
 from data_tools.indexed import IndexedReader, add_suffix, token_dtype, write_index
+from data_tools.inspect import spans
 from data_tools.packed import PackedShard
 from data_tools.prepare import prepare
+from data_tools.renderer import Renderer
 from data_tools.repack import repack
 from data_tools.shards import Shard
 from data_tools.verify import examine, verify
@@ -179,3 +181,12 @@ def test_a_pack_of_other_documents_is_refused(shard_prefix, make_config, tmp_pat
     add_suffix(other.output, ".pack").replace(add_suffix(shard_prefix, ".pack"))
     with pytest.raises(DataError, match="other documents"):
         PackedShard.open(shard_prefix)
+
+
+def test_a_document_is_shown_with_exactly_the_tokens_that_are_trained(shard_prefix, tokenizer_dir):
+    shard, renderer = Shard.open(shard_prefix), Renderer.load(tokenizer_dir)
+    for i in range(min(50, len(shard))):
+        tokens, train, _ = shard.document(i)
+        shown = spans(shard, renderer, i)
+        assert [t for span in shown for t in span.ids] == tokens.tolist()
+        assert [span.trained for span in shown for _ in span.ids] == [bool(t) for t in train]
