@@ -17,7 +17,7 @@ SpanKind = Literal["header", "content", "end", "other"]
 
 @dataclass(frozen=True)
 class TokenSpan:
-    """Consecutive tokens of one role and kind. `end` is the end token; what closes the message after it is `other`."""
+    """Consecutive tokens of one role and kind. What closes a message after its end token is `other`."""
 
     kind: SpanKind
     role: str
