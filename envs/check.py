@@ -1,10 +1,10 @@
 """Conformance of a task: what `osim task check NAME` runs, for ours and third-party ones alike.
 
-Checked on the first rows: the row source is repeatable and its ids unique; start, turn, view, hear and score are pure
-(equal inputs, equal outputs; a given state is not changed); views only extend; scores lie in [0, 1] for known
-seats; play is deterministic; judges that are asked are declared; no private text reaches another seat's view, and a
-task with several seats says what is private; under `strict` an empty turn or a copied prompt never earns the full
-score.
+Checked on the first rows: the row source is repeatable and its ids unique; start, turn, view, hear, score and
+feedback are pure (equal inputs, equal outputs; a given state is not changed); views only extend; scores lie in [0, 1]
+for known seats; play is deterministic; judges and critics that are asked are declared, and so is feedback that rests
+on the answer; no private text reaches another seat's view, and a task with several seats says what is private; under
+`strict` an empty turn or a copied prompt never earns the full score.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 from common.seeds import derive_rng
-from envs.env import Done, Env, FormatError, JudgeAsk, JudgePanel
+from envs.env import Done, Env, Feedback, FeedbackAsk, FormatError, JudgeAsk, JudgePanel
 from envs.judges.base import JudgeFailed, Verdict
 from envs.play import play
 from envs.players.base import Ask
@@ -128,6 +128,7 @@ def _check_row(spec: TaskSpec, env: Env[Any], profile: Profile, row: Row) -> Ite
         yield from _check_privacy(spec, one)
     if not buggy:
         yield from _check_purity(env, row, where, _samples(spec, row, env.seats[0]))
+        yield from _check_feedback(spec, env, row, where)
 
 
 def _check_exploits(spec: TaskSpec, env: Env[Any], row: Row) -> Iterator[Violation]:
@@ -207,6 +208,46 @@ def _check_purity(env: Env[Any], row: Row, where: str, lines: Sequence[str]) -> 
         if isinstance(heard, FormatError):
             break
         state = heard
+
+
+def _check_feedback(spec: TaskSpec, env: Env[Any], row: Row, where: str) -> Iterator[Violation]:
+    """What every sample earns in words: pure, and of the kind that the spec declares."""
+    lines, declared, judges = _samples(spec, row, env.seats[0]), spec.feedback, {j.id for j in spec.judges}
+    for first in range(len(lines)):
+        state = _walked(env, row, (*lines[first:], *lines[:first]))
+        for seat in spec.seats:
+            one, two = env.feedback(state, seat), env.feedback(state, seat)
+            if _told(one) != _told(two):
+                yield Violation("purity", f"{where}feedback for {seat} differs between two calls")
+            if one is None:
+                continue
+            asks = isinstance(one, FeedbackAsk)
+            if declared.kind == "none" or (asks and declared.kind != "critic"):
+                said = "a critic's" if asks else "by rule"
+                yield Violation("feedback", f"{where}there is feedback {said}, the spec declares {declared.kind!r}")
+            if one.sees_gold and not declared.sees_gold:
+                yield Violation("feedback", f"{where}feedback rests on the answer, and the spec does not say so")
+            if isinstance(one, FeedbackAsk) and one.spec not in judges:
+                yield Violation("judges", f"{where}asks the critic {one.spec!r}, which the spec does not declare")
+
+
+def _told(feedback: Feedback | FeedbackAsk | None) -> Any:
+    """What can be compared of two answers: how a critic's reply is read is a function."""
+    return replace(feedback, text=str) if isinstance(feedback, FeedbackAsk) else feedback
+
+
+def _walked(env: Env[Any], row: Row, lines: Sequence[str]) -> Any:
+    """The last state of an episode in which turn t is line t, whoever speaks."""
+    state = env.start(row, derive_rng(0, row.prompt_id))
+    for turn in range(MAX_TURNS):
+        seats = env.turn(state)
+        if isinstance(seats, Done):
+            break
+        heard = env.hear(state, seats[0], lines[turn % len(lines)])
+        if isinstance(heard, FormatError):
+            break
+        state = heard
+    return state
 
 
 def _ruled(env: Env[Any], state: Any) -> dict[Seat, Any]:

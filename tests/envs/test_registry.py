@@ -10,8 +10,8 @@ import pytest
 from common.errors import UsageError
 from envs import registry
 from envs.check import check
-from envs.env import JudgeAsk
-from envs.registry import Metric, TaskSpec
+from envs.env import Feedback, FeedbackAsk, JudgeAsk
+from envs.registry import FeedbackPolicy, Metric, TaskSpec
 from envs.types import Message, Row, Score
 from tests.envs.table import Dialogue, Talk
 
@@ -28,6 +28,7 @@ def dialogue(env: Any = None, **changes: Any) -> TaskSpec:
         rows=lambda split, limit, seed: [Row("dialogue", f"{split}{i}", str(i), {"i": i}) for i in range(limit or 2)],
         seats=("a",),
         private=lambda row: {},
+        feedback=FeedbackPolicy("rule"),
     )
     return replace(spec, **changes)
 
@@ -102,6 +103,27 @@ def test_check_finds_undeclared_judges_and_missing_scores() -> None:
 
     assert rules(dialogue(Asks())) == {"judges"}
     assert "scores" in rules(dialogue(Forgets()))
+
+
+def test_check_finds_feedback_that_is_not_of_the_kind_declared() -> None:
+    class Telling(Dialogue):
+        def feedback(self, state: Talk, seat: str) -> Any:
+            return Feedback("It was vowels.", sees_gold=True)
+
+    class Fickle(Dialogue):
+        def feedback(self, state: Talk, seat: str) -> Any:
+            return Feedback(str(next(counter)), sees_gold=False)
+
+    class Asks(Dialogue):
+        def feedback(self, state: Talk, seat: str) -> Any:
+            return FeedbackAsk("critic")
+
+    counter = iter(range(10**6))
+    assert rules(dialogue(Telling())) == rules(dialogue(feedback=FeedbackPolicy("none"))) == {"feedback"}
+    assert rules(dialogue(Telling(), feedback=FeedbackPolicy("rule", sees_gold=True))) == set()
+    assert rules(dialogue(Fickle())) == {"purity"}
+    assert rules(dialogue(Asks())) == {"feedback", "judges"}
+    assert rules(dialogue(Asks(), feedback=FeedbackPolicy("critic"))) == {"judges"}
 
 
 def test_check_finds_scores_out_of_bounds_and_seats_without_a_word_on_privacy() -> None:

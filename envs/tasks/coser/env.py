@@ -35,8 +35,9 @@ from envs.tasks.coser.prompts import (
 )
 from envs.tasks.coser.rows import CHARACTERS, DIRECTOR, ENVIRONMENT, NARRATOR, Scene
 from envs.tasks.coser.speech import first_words, public
+from envs.tasks.quoting import without_quotes
 from envs.tasks.schema import data_of
-from envs.tasks.talk import Line, transcript, without_quotes
+from envs.tasks.talk import Line, transcript
 from envs.types import Message, Outcome, Row, Score, Seat
 
 MAX_ROUNDS = 10

@@ -2,6 +2,7 @@
 
 author.py  the authors' own answer rules
 scorers.py answers under each profile
+sets.py    the authors' numbers over sets of questions
 task.py    rows, the pure environment, what the registry lists
 """
 

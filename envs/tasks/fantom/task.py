@@ -1,26 +1,26 @@
-"""FANToM: rows in OdysSim's format and in AutoToM's (beliefs only), the environment, and the set-wise numbers."""
+"""FANToM: rows in OdysSim's format and in AutoToM's (beliefs only), and the environment."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from common.errors import DataError
 from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec, no_rows
-from envs.tasks.epochs import by_epoch
 from envs.tasks.fantom.author import LETTERS
 from envs.tasks.fantom.scorers import Kind, Question, mark, polarity
+from envs.tasks.fantom.sets import set_numbers
 from envs.tasks.files import field, read_records, texts
-from envs.tasks.schema import RowData, checked, data_of, row_of
+from envs.tasks.reading import cluster_of
+from envs.tasks.schema import RowData, checked, data_of, row_of, text_of
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat
-from envs.types import Episode, Limits, Message, Outcome, Row, Score, Seat
+from envs.types import Limits, Message, Outcome, Row, Score, Seat
 
 NAME = "fantom"
 FORMS: Mapping[Kind, str] = {
@@ -61,6 +61,10 @@ class Item(RowData):
     wrong: tuple[str, ...]
     """Names that a list must not hold."""
     part: str
+    set_id: str
+    """Questions about the same piece of information; the authors name it conversation-part-set."""
+    accessibility: Literal["accessible", "inaccessible", ""]
+    """Whether somebody missed that information, where the record says so."""
 
     @model_validator(mode="after")
     def _check(self) -> Item:
@@ -76,7 +80,7 @@ def spec() -> TaskSpec:
     return TaskSpec(
         name=NAME,
         axis="COG",
-        version=1,
+        version=2,
         metric=Metric("mean over questions"),
         cluster="conversation",
         licence="MIT (authors' files); Apache-2.0 (AutoToM's belief questions)",
@@ -89,7 +93,7 @@ def spec() -> TaskSpec:
         limits=Limits(max_turns=1, max_tokens=1024),
         splits=("test",),
         source=Source("https://github.com/skywalker023/fantom", "ebd35eb", note="data from the authors' bucket"),
-        aggregate=all_right,
+        aggregate=set_numbers,
         part=lambda row: str(row.data["part"]),
         samples=_samples,
         examples=lambda: list(_rows(EXAMPLES, "examples")),
@@ -106,8 +110,10 @@ def _rows(records: Iterable[Mapping[str, Any]], origin: str) -> Iterator[Row]:
         where = f"{origin}, record {number + 1}"
         context = str(field(record, "context", where=where))
         data = _autotom(record, where) if "answer_choices" in record else _odyssim(record, where)
-        cluster = str(record.get("set_id") or record.get("part_id") or context[:200])
-        yield row_of(NAME, str(number), cluster, checked(Item, {"context": context, **data}, where))
+        set_id = text_of(record, "set_id", "part_id", default=cluster_of(context))
+        about = {"set_id": set_id, "accessibility": text_of(record, "missed_info_accessibility")}
+        conversation = set_id.partition("-")[0]
+        yield row_of(NAME, str(number), conversation, checked(Item, {"context": context, **about, **data}, where))
 
 
 def _autotom(record: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -207,24 +213,6 @@ def read_question(row: Row) -> Question:
     d = data_of(Item, row)
     index = d.options.index(d.correct[0]) if d.kind == "choice" else 0
     return Question(d.kind, d.correct, d.wrong, d.options, index)
-
-
-def all_right(episodes: Sequence[Episode]) -> dict[str, float]:
-    """ALL: share of conversations with every theory-of-mind question right (facts left out), each epoch by itself.
-
-    Over the questions that were asked; a conversation with an unscored one counts neither as right nor as wrong.
-    """
-    sets: dict[tuple[str, int], list[Outcome | None]] = defaultdict(list)
-    for epoch, plays in enumerate(by_epoch(episodes)):
-        for episode in plays:
-            if episode.row.data["kind"] != "fact":
-                sets[episode.row.cluster, epoch].append(episode.outcomes.get(SEAT))
-    scored = []
-    for outcomes in sets.values():
-        scores = [o.value for o in outcomes if isinstance(o, Score)]
-        if len(scores) == len(outcomes):
-            scored.append(all(value == 1.0 for value in scores))
-    return {"ALL": sum(scored) / len(scored)} if scored else {}
 
 
 def _samples(row: Row, seat: Seat) -> Sequence[str]:

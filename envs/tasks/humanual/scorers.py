@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import groupby
 
 from envs.detectors import copying
 from envs.registry import Profile
@@ -22,8 +21,6 @@ from envs.types import Score
 BLOCK = re.compile(r"<response>(.+?)</response>", re.DOTALL | re.IGNORECASE)
 WHOLE_BLOCK = re.compile(r"\A<response>((?:(?!</?response>).)*)</response>\Z", re.DOTALL | re.IGNORECASE)
 LEFT_OVER = re.compile(rf"</?(?:seed:)?(?:think|answer|response|{'|'.join(ASPECTS)})>", re.IGNORECASE)
-QUOTE = 4
-"""Words in a row that make a quotation."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +82,3 @@ def lexical_f1(reply: str, reference: str) -> float:
     own, wanted = Counter(words(reply)), Counter(words(reference))
     shared = (own & wanted).total()
     return 2 * shared / (own.total() + wanted.total()) if shared else 0.0
-
-
-def without_quotes(text: str, reference: str) -> str:
-    """`text` with "…" for every run of `QUOTE` or more words of the reference, so that a critic gives none away."""
-    given, gold = list(WORD.finditer(text)), words(reference)
-    runs = {tuple(gold[i : i + QUOTE]) for i in range(len(gold) - QUOTE + 1)}
-    own = [found.group(0).lower() for found in given]
-    starts = [i for i in range(len(own) - QUOTE + 1) if tuple(own[i : i + QUOTE]) in runs]
-    hidden = sorted({start + offset for start in starts for offset in range(QUOTE)})
-    # Neighbours share the difference between their index and their rank.
-    stretches = [[i for _, i in run] for _, run in groupby(enumerate(hidden), key=lambda pair: pair[1] - pair[0])]
-    for stretch in reversed(stretches):
-        text = f"{text[: given[stretch[0]].start()]}…{text[given[stretch[-1]].end() :]}"
-    return text

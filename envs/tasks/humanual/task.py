@@ -22,8 +22,8 @@ from envs.tasks.humanual.scorers import (
     key_point_score,
     read_reply,
     soul_score,
-    without_quotes,
 )
+from envs.tasks.quoting import without_quotes
 from envs.tasks.reading import swapping
 from envs.tasks.schema import data_of
 from envs.tasks.single import SEAT, Asked, SingleTurn, chat
@@ -34,6 +34,10 @@ You are the person described here. You write as this person does when nobody gra
 moods, interests and habits of writing, at the length this person would use.
 
 {persona}"""
+
+
+PLAIN_ADVICE = "Write more as this person would: this person's stance, feelings, tone and length."
+"""For a critic whose every word was a quotation."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,9 @@ class ReplyEnv(SingleTurn[Thread]):
         if fault := fault_of(reply, state.question):
             return Feedback(f"Your last reply cannot count: {fault.detail}. {self.writes}", sees_gold=False)
         fields = {"context": state.question.context, "reference": gold, "reply": reply}
-        return FeedbackAsk(CRITIC.id, fields, True, lambda critique: without_quotes(critique.feedback, gold))
+        return FeedbackAsk(
+            CRITIC.id, fields, sees_gold=True, text=lambda v: without_quotes(v.feedback, [gold]) or PLAIN_ADVICE
+        )
 
     def privileged(self, row: Row, seat: Seat) -> str | None:
         return f"What you wrote then:\n{data_of(Thread, row).completion}"

@@ -29,8 +29,9 @@ from envs.tasks.mirrorbench.prompts import (
     user_grounding,
 )
 from envs.tasks.mirrorbench.rows import Conversation
+from envs.tasks.quoting import copied_share, without_quotes
 from envs.tasks.schema import data_of
-from envs.tasks.talk import Line, copied_share, without_quotes
+from envs.tasks.talk import Line
 from envs.tasks.verdicts import Advice
 from envs.types import Message, Outcome, Row, Score, Seat
 

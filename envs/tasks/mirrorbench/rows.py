@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from common.files import hash_json
 from envs.tasks.files import field
+from envs.tasks.quoting import copied_share
 from envs.tasks.schema import RowData, checked, row_of, text_of
-from envs.tasks.talk import copied_share
 from envs.types import Row
 
 NAME = "mirrorbench"

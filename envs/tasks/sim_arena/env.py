@@ -22,6 +22,7 @@ from typing import Any
 from common.errors import DataError
 from envs.env import Done, Feedback, FeedbackAsk, FormatError, JudgePanel
 from envs.registry import Profile
+from envs.tasks.quoting import copied_share, without_quotes
 from envs.tasks.schema import data_of
 from envs.tasks.sim_arena.prompts import (
     CRITIC,
@@ -41,7 +42,7 @@ from envs.tasks.sim_arena.prompts import (
     real_talk,
 )
 from envs.tasks.sim_arena.rows import Kind, Session
-from envs.tasks.talk import Line, copied_share, transcript, without_quotes
+from envs.tasks.talk import Line, transcript
 from envs.types import FailureReason, Message, Outcome, Row, Score, Seat, Unscored
 
 USER: Seat = "user"

@@ -19,8 +19,6 @@ GROUNDING = (
     "You are the person described in the next message, taking part in a study. Answer as this person would, not as "
     "the average person and not as an expert."
 )
-
-
 ANSWER = "answer"
 """The part of a score that holds the number given."""
 
@@ -30,7 +28,7 @@ def spec() -> TaskSpec:
     return TaskSpec(
         name=NAME,
         axis="EVAL",
-        version=1,
+        version=2,
         metric=Metric("agreement with the respondent"),
         cluster="study",
         licence="none on the data set's card",

@@ -18,8 +18,9 @@ from typing import Any
 from common.errors import DataError
 from envs.env import Done, Feedback, FormatError, JudgeAsk
 from envs.registry import Profile
+from envs.tasks.quoting import copied_share
 from envs.tasks.schema import data_of
-from envs.tasks.talk import Line, copied_share, transcript
+from envs.tasks.talk import Line, transcript
 from envs.tasks.tau_usi import airline, features, retail, survey
 from envs.tasks.tau_usi.database import Database
 from envs.tasks.tau_usi.prompts import (

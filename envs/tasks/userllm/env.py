@@ -3,9 +3,9 @@
 strict (reward), in this order: an empty turn is a format error; where the real user ended, 1 for ending and 0 for
 going on; ending anywhere else is 0; a copy of the intent is 0; naming one or two answer options of one's own question
 is 0; then a judge decides. A turn that does not pursue the intent as a user would is 0, so gibberish earns nothing.
-Else: PRISM, mean of (1 - intent overlap) and human-likeness, times the length factor of `envs.tasks.length` (1 up to
-60 words); commonsense_qa, 1; natural_questions, 1 if refused. The overlap that is rewarded is a share of ten content
-words at most, so that a turn cannot be padded to hide what it takes from the intent.
+Else: PRISM, mean of human-likeness and of 1 less a tenth for each content word taken from the intent, times the
+length factor of `envs.tasks.length` (1 up to 60 words); commonsense_qa, 1; natural_questions, 1 if refused. UserLM's
+overlap, a share of the turn's words, is reported and not rewarded: other words would hide what the intent gave.
 soul is OdysSim's rule with its faults (it adds the overlap; an empty turn adheres to the role): for comparison only.
 """
 
@@ -140,9 +140,8 @@ def _ask(state: Asked) -> JudgeAsk:
         if moment.source == "commonsense_qa":
             return Score(float(valid), {ROLE: float(valid), **part}, explanation=verdict.reasoning)
         human = verdict.human_like / 10
-        taken = borrowed(moment.intent, state.text)
         factor = length_factor(state.text, "", "strict")
-        value = factor * (1 - (1.0 if taken is None else taken) + human) / 2 if valid else 0.0
+        value = factor * (1 - borrowed(moment.intent, state.text) + human) / 2 if valid else 0.0
         return Score(value, {HUMAN: human, "length factor": factor, **part}, explanation=verdict.reasoning)
 
     return JudgeAsk(TURN_JUDGE.id, fields, combine)

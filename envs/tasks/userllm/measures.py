@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from envs.registry import Metric
-from envs.tasks.talk import copied_share
+from envs.tasks.quoting import copied_share
 
 END = "<|endconversation|>"
 OVERLAP, DIVERSITY, TERMINATION = "intent overlap", "first-turn diversity", "termination F1"
@@ -53,10 +53,13 @@ def overlap(intent: str, turn: str) -> float | None:
     return len(own & content_words(intent)) / len(own) if own else None
 
 
-def borrowed(intent: str, turn: str) -> float | None:
-    """As `overlap`, of `ORDINARY` words at most, and at most 1: other words added to a full turn dilute nothing."""
+def borrowed(intent: str, turn: str) -> float:
+    """Content words taken from the intent, over those of an ordinary turn: 1 from `ORDINARY` words on.
+
+    A count, no share of the turn: words that are added take nothing from it. 1 for a turn without content words.
+    """
     own = content_words(turn)
-    return min(1.0, len(own & content_words(intent)) / min(len(own), ORDINARY)) if own else None
+    return min(1.0, len(own & content_words(intent)) / ORDINARY) if own else 1.0
 
 
 def copies(intent: str, turn: str) -> bool:

@@ -30,7 +30,7 @@ def spec() -> TaskSpec:
     return TaskSpec(
         name=NAME,
         axis="CONV",
-        version=1,
+        version=2,
         metric=Metric("turns that a user would write"),
         cluster="intent",
         licence="MIT (UserLM); PRISM CC-BY-4.0, CommonsenseQA MIT, Natural Questions CC BY-SA 3.0",

@@ -152,7 +152,7 @@ def test_the_critic_knows_the_original_and_does_not_quote_it() -> None:
     told = schema(
         feedback="Be harder. Say then read me this, as in the stones wanted a holiday, and I gave them one."
     )
-    assert ask.sees_gold and ask.text(told) == "Be harder."
+    assert ask.sees_gold and ask.text(told) == "Be harder. Say …, as in …."
     assert env.feedback(state, "character_2") is None and env.feedback(state, "character_8") is None
 
 

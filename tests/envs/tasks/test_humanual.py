@@ -36,7 +36,7 @@ from envs.tasks.humanual.judges import (
     SoulVerdict,
 )
 from envs.tasks.humanual.rows import Thread, make
-from envs.tasks.humanual.scorers import lexical_f1, read_reply, without_quotes
+from envs.tasks.humanual.scorers import lexical_f1, read_reply
 from envs.tasks.humanual.task import EXAMPLES, PARTS
 from envs.tasks.length import length_factor
 from envs.tasks.verdicts import Advice
@@ -204,13 +204,6 @@ def test_the_critic_sees_the_persons_reply_and_cannot_quote_it() -> None:
     assert ask.sees_gold and ask.text(verdict.value) == "Say: …, and be shorter."
     by_rule = env.feedback(env.hear(env.start(row, None), "reader", ""), "reader")  # type: ignore[arg-type]
     assert not by_rule.sees_gold and "empty" in by_rule.text
-
-
-def test_quotations_are_cut_and_short_agreements_stay() -> None:
-    gold = "Nobody would notice, and the library is full."
-    assert without_quotes("Say nobody would notice and THE library, please", gold) == "Say …, please"
-    assert without_quotes("the library is nice", gold) == "the library is nice"
-    assert without_quotes("", gold) == "" and without_quotes("x", "") == "x"
 
 
 def test_judge_questions_keep_what_people_wrote_in_blocks() -> None:

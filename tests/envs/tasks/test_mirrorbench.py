@@ -97,12 +97,12 @@ def test_lexical_measures_are_distances_from_the_human_never_a_reward() -> None:
     assert set(found) <= {"mattr z", "hdd z", "yules_k z"} and found
 
 
-def test_the_critic_sees_the_real_user_and_its_quotes_are_dropped() -> None:
+def test_the_critic_sees_the_real_user_and_its_quotes_are_cut_out() -> None:
     env = SPEC.env("strict")
     state = env.hear(env.start(BIKE, None), "user", "hi")
     ask = env.feedback(state, "user")
     schema = next(j.schema for j in SPEC.judges if j.id == ask.spec)
     advice = schema(feedback="Be shorter. Say chain keeps falling off my bike, what do i do. No greeting.")
     assert ask.sees_gold and SPEC.feedback.sees_gold
-    assert ask.text(advice) == "Be shorter. No greeting."
+    assert ask.text(advice) == "Be shorter. Say …. No greeting."
     assert "falling off" in json.dumps(ask.fields)

@@ -15,10 +15,9 @@ from envs.check import check
 from envs.play import play
 from envs.players.scripted import ScriptedPlayer
 from envs.registry import TaskSpec, with_data
-from envs.tasks.fantom.task import all_right
 from envs.tasks.tombench.task import EXAMPLES as TOMBENCH_EXAMPLES
 from envs.tasks.tombench.task import read_rows as read_tombench
-from envs.types import Episode, FailureReason, Outcome, Row, Score, Unscored
+from envs.types import Row, Score
 
 SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "benchmarks"
 FILES = {
@@ -133,23 +132,6 @@ def test_naming_every_place_passes_the_authors_paratomi_rule_and_earns_nothing_u
         if len(row.data["choices"]) > 1:
             assert score(spec, row, f"<answer>{everything}</answer>").value == 0.0
             assert score(spec, row, f"<answer>{everything}</answer>", "soul").value == 0.0
-
-
-def test_fantom_all_leaves_out_conversations_with_an_unscored_question() -> None:
-    failed = Unscored(FailureReason.ENGINE_FAILED)
-
-    def answered(conversation: str, number: int, outcome: Outcome, kind: str = "choice") -> Episode:
-        row = Row("fantom", f"{conversation} {number}", conversation, {"kind": kind})
-        return Episode(row, 0, says=(), views={}, traces={}, outcomes={"reader": outcome})
-
-    right = [answered("right", k, Score(1.0)) for k in range(2)]
-    wrong = [answered("wrong", k, Score(float(k))) for k in range(2)]
-    unscored = [answered("unscored", 0, Score(1.0)), answered("unscored", 1, failed)]
-    fact = answered("right", 2, Score(0.0), "fact")
-    assert all_right([*right, fact, *wrong, *unscored]) == {"ALL": 0.5}
-    assert all_right(unscored) == {}
-    # A second epoch in which one of the two questions is wrong is a second conversation, not a worse first one.
-    assert all_right([*right, right[0], answered("right", 1, Score(0.0))]) == {"ALL": 0.5}
 
 
 def test_tombench_questions_about_one_story_are_one_cluster_in_both_languages(tmp_path: Path) -> None:

@@ -141,4 +141,4 @@ def test_feedback_by_a_critic_never_quotes_the_real_person() -> None:
     ask = env.feedback(env.hear(state, "user", "hello there"), "user")
     schema = next(j.schema for j in SPECS["math"].judges if j.id == ask.spec)
     assert ask.sees_gold and "quote" not in ask.text(schema(feedback="how do i even start with this"))
-    assert ask.text(schema(feedback="Be brief. Ask how do i even start with this.")) == "Be brief."
+    assert ask.text(schema(feedback="Be brief. Ask how do i even start with this.")) == "Be brief. Ask …."

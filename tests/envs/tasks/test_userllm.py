@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.errors import DataError
 from envs import registry
@@ -15,6 +17,8 @@ from envs.tasks.userllm.measures import (
     DIRECTIONS,
     END,
     OVERLAP,
+    borrowed,
+    content_words,
     copies,
     first_turn_diversity,
     mentioned,
@@ -81,9 +85,20 @@ def test_a_turn_padded_with_other_words_earns_less_than_the_plain_one() -> None:
     # Padding never pays, even before the turn is too long; beyond sixty words every word costs.
     assert values[0] >= values[1] >= values[2] > values[3] > values[4] > 0
     short = "fair that towns lose stations?"
+    assert value(say(FIRST, f"{short} {' '.join(filler)}"), "user") == value(say(FIRST, short), "user")
     assert value(say(FIRST, f"{short} {' '.join(filler * 10)}"), "user") < value(say(FIRST, short), "user")
     padded = say(FIRST, f"{short} {' '.join(filler * 10)}").outcomes["user"]
     assert isinstance(padded, Score) and padded.parts["length factor"] == pytest.approx(60 / 105)
+
+
+WORDS = st.lists(st.sampled_from(["the", "fair", "towns", "lose", "train", "kinda", "odd", "bus"])).map(" ".join)
+
+
+@given(WORDS, WORDS)
+def test_no_added_word_hides_what_is_taken_from_the_intent(turn: str, more: str) -> None:
+    intent = str(FIRST.data["intent"])
+    if content_words(turn):
+        assert borrowed(intent, f"{turn} {more}") >= borrowed(intent, turn)
 
 
 @pytest.mark.parametrize("row", [FIRST, LAST, CHOICES, HELD])
