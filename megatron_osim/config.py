@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from common.config import Config
+from common.tracking import WandbConfig
 from megatron_osim.architecture import ArchitectureConfig as ArchitectureConfig
 
 
@@ -149,16 +150,6 @@ class AnomalyConfig(Config):
     window: int = Field(default=50, ge=5)
     max_skips: int = Field(default=10, ge=0)
     """Most steps that may be skipped in a row; one more ends the run (exit 3)."""
-
-
-class WandbConfig(Config):
-    """Copy the metrics to Weights & Biases (extra `wandb`). metrics.jsonl is written in any case."""
-
-    project: str = "osim"
-    name: str | None = None
-    """None = the name of the run folder."""
-    mode: Literal["offline", "online"] = "offline"
-    """offline: files in RUN/wandb, for `wandb sync` later; online: WANDB_API_KEY must be set."""
 
 
 class ProfileConfig(Config):

@@ -15,6 +15,7 @@ from typing import Any
 
 from common.errors import GateError, Interrupted, UsageError
 from common.run_folder import RunFolder
+from common.tracking import WandbTracker
 from megatron_osim.anomaly import AnomalyWatch
 from megatron_osim.checkpoint import Checkpointer
 from megatron_osim.config import MidtrainConfig
@@ -31,7 +32,6 @@ from megatron_osim.runtime.memory import peak_memory_gib
 from megatron_osim.runtime.stop import StopRequest
 from megatron_osim.source_loss import SourceLoss
 from megatron_osim.throughput import Throughput, known_peak_tflops
-from megatron_osim.tracking import WandbTracker
 from megatron_osim.train_step import StepResult, evaluate_loss, train_step
 from megatron_osim.trainer import Trainer, build_trainer
 
@@ -191,7 +191,7 @@ class MetricsLog:
     def __init__(self, run: RunFolder, config: MidtrainConfig, ranks: Ranks) -> None:
         self.run, self.steps, self.active = run, config.steps, ranks.is_first
         wanted = config.wandb if ranks.is_first else None
-        self.tracker = WandbTracker(wanted, run, config.model_dump(mode="json")) if wanted else None
+        self.tracker = WandbTracker(wanted, run, config) if wanted else None
         self._printed = 0.0
 
     def __call__(self, step: int, values: Mapping[str, Any], *, phase: str = PHASE) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from common.config import Config
+from common.tracking import WandbConfig
 from envs import registry
 from envs.client.config import ClientConfig
 from envs.detectors.base import DETECTORS
@@ -15,7 +16,6 @@ from envs.registry import TaskSpec
 from megatron_osim.config import CheckpointConfig, LoRAConfig, OptimizerConfig, ParallelConfig
 from rl.algorithms import AlgorithmConfig, GRPOConfig
 from rl.rollout.config import RolloutConfig, WeightSyncConfig
-from rl.tracking import WandbConfig
 from rl.watch.config import WatchConfig
 
 
@@ -125,7 +125,6 @@ class RLConfig(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     seed: int = 0
     wandb: WandbConfig | None = None
-    """Metrics to Weights & Biases too."""
     export_hf: bool = True
     """Write RUN_DIR/hf when the run ends."""
     timeout_s: float = Field(default=1800.0, gt=0)

@@ -19,6 +19,7 @@ from megatron.core import dist_checkpointing
 
 from common.errors import ExitCode, OsimError, UsageError
 from common.run_folder import RunFolder
+from common.tracking import WandbTracker
 from megatron_osim.checkpoint import Checkpoint, Checkpointer, latest_checkpoint, list_checkpoints
 from megatron_osim.config import ArchitectureConfig
 from megatron_osim.convert import export_hf, load_hf
@@ -37,7 +38,6 @@ from rl.generation import Generation
 from rl.metrics import Clock, step_metrics
 from rl.samples import TrainSample
 from rl.spmd import from_first
-from rl.tracking import Tracker
 from rl.weight_sync.sync import SyncReport, drain
 
 
@@ -55,7 +55,7 @@ class Session:
         self._saved_step = -1
         resumed = self._checkpointer.load_latest()
         self.generation: Generation | None = None
-        self._tracker: Tracker | None = None
+        self._tracker: WandbTracker | None = None
         try:
             self._open_generation()
             self._resume(resumed)
@@ -136,7 +136,7 @@ class Session:
             line = step_metrics(collected, batch, gap, update, clock, generation.report(step))
             self.run.log_metrics(step, "rl", line)
             if self._tracker is not None:
-                self._tracker.log(step, line)
+                self._tracker.log(step, "rl", line)
 
     def save(self) -> None:
         """Start writing a checkpoint of the finished steps, unless this one exists."""
@@ -229,7 +229,7 @@ class Session:
         def open_it() -> None:
             self.generation = Generation(self.config, self.run, self.ranks.device)
             if self.config.wandb is not None:
-                self._tracker = Tracker(self.config.wandb, self.run.path, self.config)
+                self._tracker = WandbTracker(self.config.wandb, self.run, self.config)
 
         from_first(self.ranks, open_it)
 

@@ -225,7 +225,7 @@ def test_engines_are_ended_when_the_run_cannot_be_tracked(model, ranks, tmp_path
 
     closed: list[Generation] = []
     close = Generation.close
-    monkeypatch.setattr(session, "Tracker", missing)
+    monkeypatch.setattr(session, "WandbTracker", missing)
     monkeypatch.setattr(Generation, "close", lambda self: (closed.append(self), close(self)))
     config = runs.config(model, {"name": "grpo"}, steps=1, wandb={"project": "test"})
     with pytest.raises(UsageError, match="not installed"):
@@ -245,7 +245,7 @@ def test_engines_are_ended_when_the_tracker_cannot_be_closed(model, ranks, tmp_p
 
     closed: list[Generation] = []
     close = Generation.close
-    monkeypatch.setattr(session, "Tracker", FullDisk)
+    monkeypatch.setattr(session, "WandbTracker", FullDisk)
     monkeypatch.setattr(Generation, "close", lambda self: (closed.append(self), close(self)))
     config = runs.config(model, {"name": "grpo"}, steps=1, wandb={"project": "test"})
     opened = session.Session(config, RunFolder.prepare(tmp_path / "run", config), ranks)
