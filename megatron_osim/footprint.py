@@ -24,7 +24,8 @@ from megatron_osim.config import ArchitectureConfig, LoRAConfig, OptimizerConfig
 from megatron_osim.layout import Capability
 from megatron_osim.lora import attach as attach_lora
 from megatron_osim.model import Precision, build_model
-from megatron_osim.runtime import Ranks, cpu, shutdown
+from megatron_osim.runtime import cpu, shutdown
+from megatron_osim.runtime.distributed import standing
 from megatron_osim.trainer import Trainer, build_trainer
 
 META = torch.device("meta")
@@ -92,7 +93,7 @@ def count_rank(job: Job, rank: int) -> Footprint:
                 job.architecture,
                 p,
                 OptimizerConfig(),
-                _ranks(p, job.world_size, rank),
+                standing(p, META, Capability()),
                 precision=job.precision,
                 gloo_groups=False,
             )
@@ -126,21 +127,6 @@ def of_trainer(trainer: Trainer) -> Footprint:
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
-
-
-def _ranks(p: ParallelConfig, world_size: int, rank: int) -> Ranks:
-    return Ranks(
-        rank=rank,
-        world_size=world_size,
-        tensor_rank=parallel_state.get_tensor_model_parallel_rank(),
-        tensor_size=p.tensor,
-        pipeline_rank=parallel_state.get_pipeline_model_parallel_rank(),
-        pipeline_size=p.pipeline,
-        data_rank=parallel_state.get_data_parallel_rank(),
-        data_size=parallel_state.get_data_parallel_world_size(),
-        device=META,
-        capability=Capability(),
-    )
 
 
 def main() -> None:

@@ -93,9 +93,14 @@ def initialize(
         create_gloo_process_groups=True,
     )
     seed_generators(seed)
+    return standing(parallel, device, capability)
+
+
+def standing(parallel: ParallelConfig, device: torch.device, capability: Capability) -> Ranks:
+    """Where this process stands in the groups that exist now."""
     return Ranks(
-        rank=rank,
-        world_size=world_size,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
         tensor_rank=parallel_state.get_tensor_model_parallel_rank(),
         tensor_size=parallel.tensor,
         pipeline_rank=parallel_state.get_pipeline_model_parallel_rank(),
