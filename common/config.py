@@ -24,6 +24,17 @@ class Config(BaseModel):
     MAY_CHANGE: ClassVar[tuple[str, ...]] = ()
     """Dotted keys that a run may be resumed with other values of: bounds, which say nothing of what is computed."""
 
+    def computed(self) -> dict[str, Any]:
+        """What it says beside its bounds: a run folder goes on only where this is equal (`RunFolder.prepare`)."""
+        raw = self.model_dump(mode="json")
+        for key in self.MAY_CHANGE:
+            *sections, name = key.split(".")
+            section: Any = raw
+            for one in sections:
+                section = section[one] or {}
+            section.pop(name, None)
+        return raw
+
 
 C = TypeVar("C", bound=BaseModel)
 MAX_EXTENDS_DEPTH = 8

@@ -1,8 +1,8 @@
 """The folder of one run: config.yaml, manifest.json, metrics.jsonl, ledger/, checkpoints/, logs/, report.html.
 
 One process owns a run folder at a time: `RunFolder.open` takes an advisory lock that dies with the process.
-A folder that was made with another configuration is refused rather than mixed; bounds (`Config.MAY_CHANGE`) may
-differ.
+A folder that was made with another configuration is refused rather than mixed; what says nothing of
+the results may differ (`Config.computed`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import BaseModel
-
-from common.config import Config, dump_yaml, load
+from common.config import C, Config, dump_yaml, load
 from common.errors import OsimError, UsageError
 from common.files import append_jsonl, read_jsonl, repair_jsonl_tail, write_json, write_text
 
@@ -69,14 +67,14 @@ class RunFolder:
         return self.path / ".lock"
 
     @classmethod
-    def prepare(cls, path: Path, config: BaseModel, *, inputs: Mapping[str, str] | None = None) -> RunFolder:
-        """Create the folder, or check that the existing one was made with the same configuration, bounds aside.
+    def prepare(cls, path: Path, config: Config, *, inputs: Mapping[str, str] | None = None) -> RunFolder:
+        """Create the folder, or check that the existing one was made for the same results.
 
         `inputs` are content hashes of what the run reads (data, prompts, checkpoints); they go to the manifest.
         """
         run = cls(path)
         before = _read(run.config, type(config))
-        if run.config.exists() and (before is None or _computed(before) != _computed(config)):
+        if run.config.exists() and (before is None or before.computed() != config.computed()):
             raise UsageError(
                 "this run folder was made with another configuration",
                 where=str(path),
@@ -148,24 +146,12 @@ def _locked(file: IO[str]) -> bool:
     return False
 
 
-def _read(path: Path, model: type[BaseModel]) -> BaseModel | None:
+def _read(path: Path, model: type[C]) -> C | None:
     """The configuration in the file, with defaults for keys that it lacks; None when there is none."""
     try:
         return load(model, path)
     except OsimError:
         return None
-
-
-def _computed(config: BaseModel) -> dict[str, Any]:
-    """What a configuration says beside its bounds."""
-    raw = config.model_dump(mode="json")
-    for key in config.MAY_CHANGE if isinstance(config, Config) else ():
-        *sections, name = key.split(".")
-        section: Any = raw
-        for one in sections:
-            section = section[one] or {}
-        section.pop(name, None)
-    return raw
 
 
 def describe_environment() -> dict[str, Any]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from common.errors import DataError, UsageError
 from common.run_folder import RunFolder
 from launch.kinds import midtrain_worker
@@ -89,7 +87,13 @@ def check_shards(config: MidtrainConfig) -> dict[str, str]:
 
 
 def _run(
-    module: str, config: BaseModel, folder: Path, ranks: int, steps: int, phase: str, inputs: Mapping[str, str]
+    module: str,
+    config: MidtrainConfig | RLConfig,
+    folder: Path,
+    ranks: int,
+    steps: int,
+    phase: str,
+    inputs: Mapping[str, str],
 ) -> RunFolder:
     with RunFolder(folder).lock(), show(f"{folder.name} step") as update:
         run = RunFolder.prepare(folder, config, inputs=inputs)  # not under a run that is still alive

@@ -90,6 +90,11 @@ class EvalRunConfig(EvalConfig):
         """What is asked, without whom."""
         return EvalConfig(**{name: getattr(self, name) for name in EvalConfig.model_fields})
 
+    def computed(self) -> dict[str, Any]:
+        """Questions, model and opponents; not speed, price, bounds or where replies are kept."""
+        model = self.model.model_dump(mode="json")
+        return {"asked": self.questions.asked(), "name": self.name, "model": model, "opponents": self.opponents({})}
+
     def client_config(self, run: Path) -> ClientConfig:
         """The client of a run: the evaluated endpoint as policy, and recorded replies in the run folder."""
         changes: dict[str, Any] = {"policy": self._policy_endpoint()}

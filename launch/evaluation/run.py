@@ -15,9 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import dump_yaml, load
-from common.errors import ConfigError, OsimError
-from common.files import write_text
+from common.errors import ConfigError
 from common.run_folder import RunFolder
 from envs.client.client import Client
 from envs.judges.model import ModelJudge
@@ -66,7 +64,7 @@ def dry_run(config: EvalRunConfig, folder: Path, say: Say) -> None:
 
 
 def _run(config: EvalRunConfig, folder: Path, options: _Options) -> Results | None:
-    _accept_other_bounds(config, folder)
+    _forget_empty(folder)
     identity = identify(config, folder)
     opponents = config.opponents(os.environ)
     plan = make_plan(config.questions, identity.model, opponents=opponents)
@@ -86,24 +84,10 @@ def _run(config: EvalRunConfig, folder: Path, options: _Options) -> Results | No
     return results
 
 
-def _accept_other_bounds(config: EvalRunConfig, folder: Path) -> None:
-    """A run folder goes on under another bound or speed: its config.yaml then says the new one.
-
-    A folder without an episode (a dry run, a model that did not answer) takes any configuration.
-    """
-    path = RunFolder(folder).config
-    if not path.is_file():
-        return
+def _forget_empty(folder: Path) -> None:
+    """A folder without an episode (a dry run, a model that did not answer) takes any configuration."""
     if _nothing_recorded(folder):
-        path.unlink()
-        return
-    try:
-        before = load(EvalRunConfig, path)
-    except OsimError:
-        return  # RunFolder.prepare tells what is wrong with it.
-    same = before.asked() == config.asked() and before.name == config.name and before.model == config.model
-    if same and before != config and before.opponents(os.environ) == config.opponents(os.environ):
-        write_text(path, dump_yaml(config))
+        RunFolder(folder).config.unlink(missing_ok=True)
 
 
 def _nothing_recorded(folder: Path) -> bool:

@@ -277,7 +277,7 @@ def test_a_reference_to_a_model_is_an_endpoint_or_a_path_that_exists(tmp_path: P
 def test_a_run_goes_on_under_another_bound_but_not_with_another_model(tmp_path: Path) -> None:
     with answering(parrot) as policy:
         evaluate(api_config(policy, "limit=3"), tmp_path / "run")
-        evaluate(api_config(policy, "limit=3", "min_coverage=0.5", "concurrency.limit=2"), tmp_path / "run")
+        evaluate(api_config(policy, "limit=3", "min_coverage=0.5", "client.max_usd=9"), tmp_path / "run")
         with pytest.raises(UsageError, match="another configuration"):
             evaluate(api_config(policy, "limit=4"), tmp_path / "run")
     assert load(EvalRunConfig, tmp_path / "run" / "config.yaml").min_coverage == 0.5
