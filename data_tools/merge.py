@@ -1,6 +1,7 @@
 """`osim data merge`: shards of independent jobs into one.
 
-Jobs of one preparation (shard_job k of n), merged in order, give the bytes that one job would have given.
+Jobs of one preparation (shard_job k of n), merged in order, give the bytes that one job would have given; those to
+which no document fell are passed over.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def merge(prefixes: Sequence[Path], output: Path, *, overwrite: bool = False) ->
         raise UsageError("no shard to merge", fix="give at least one prefix")
     if add_suffix(output, ".idx").exists() and not overwrite:
         raise UsageError("there is a shard already", where=str(output), fix="give another output, or overwrite")
-    shards = [Shard.open(p) for p in prefixes]
+    shards = [Shard.open(p) for p in prefixes if Manifest.read(p).documents]
+    if not shards:
+        raise UsageError("the shards hold no document", where=str(prefixes[0]), fix="look at their manifests' counts")
     first = shards[0].manifest
     _check_alike(shards)
     parts = [

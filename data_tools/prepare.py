@@ -82,7 +82,10 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
                 records = _run_units(job, units, progress or (lambda done, total: None))
                 check_masks(config, total_counts(records))
             parts = [_part(job, record) for record in records]
-            joined = join(config.output, parts, token_dtype(renderer.vocab_size), PackSettings.of(config))
+            # With more jobs than input some have nothing to do; `merge` passes over them.
+            nothing = config.shard_jobs > 1 and not any(len(part.lengths) for part in parts)
+            dtype, packed = token_dtype(renderer.vocab_size), PackSettings.of(config)
+            joined = Joined.nothing() if nothing else join(config.output, parts, dtype, packed)
             manifest = _manifest(config, renderer, key, files, hashes.result(), check, records, joined)
         publish(config.output, joined, manifest)
         shutil.rmtree(work)

@@ -67,6 +67,11 @@ class Joined:
     pack: PackFacts | None
     files: dict[str, FileFacts]
 
+    @classmethod
+    def nothing(cls) -> Joined:
+        """Of a job of several to which no document fell; published, it is a manifest alone."""
+        return cls((), 0, 0, 0, None, {})
+
 
 def join(prefix: Path, parts: Sequence[Part], dtype: np.dtype[Any], settings: PackSettings | None) -> Joined:
     """Write the files of a shard under temporary names. `publish` makes them visible."""

@@ -127,6 +127,18 @@ def test_shard_jobs_merged_in_order_give_the_bytes_of_one_job(make_config, small
         merge(prefixes, tmp_path / "merged" / "shard")
 
 
+def test_jobs_without_input_are_whole_and_merge_passes_over_them(make_config, tmp_path):
+    config = make_config(make_rows(20), shard_jobs=3)
+    prefixes = [tmp_path / f"job{job}" for job in range(3)]
+    made = [prepare(config.model_copy(update={"output": p, "shard_job": j})) for j, p in enumerate(prefixes)]
+    assert sorted(m.documents for m in made) == [0, 0, 20]
+    whole = prepare(config.model_copy(update={"output": tmp_path / "whole", "shard_jobs": 1}))
+    merged = merge(prefixes, tmp_path / "merged")
+    assert merged.files == whole.files and merged.counts == whole.counts
+    with pytest.raises(UsageError, match="no document"):
+        merge([p for p, m in zip(prefixes, made, strict=True) if not m.documents], tmp_path / "none")
+
+
 def test_ratios_draw_rows_the_same_way_every_time(make_config, tmp_path):
     rows = make_rows(400)
     half = make_config(rows, inputs=[{"glob": str(tmp_path / "corpus.jsonl"), "ratio": 0.5}])
