@@ -45,8 +45,8 @@ HEALTH_TIMEOUT_S = 30.0
 class SGLangEngine(StreamedUpdates):
     """One server at `url` serving the architecture of `model_path` (an HF directory on this machine).
 
-    backend: how streamed weights travel. deterministic: the server runs SGLang's deterministic inference, which CPU
-    servers refuse; only then is the engine reproducible and are seeds sent.
+    Weights are broadcast over NCCL where both sides are on GPUs, else over gloo. deterministic: the server runs
+    SGLang's deterministic inference, which CPU servers refuse; only then is the engine reproducible and gets seeds.
     """
 
     stream_transports: tuple[StreamTransport, ...] = ("distributed", "tensor")
@@ -59,7 +59,6 @@ class SGLangEngine(StreamedUpdates):
         model_path: Path,
         *,
         version: int = 0,
-        backend: Backend = "gloo",
         deterministic: bool = False,
         generate_timeout_s: float = GENERATE_TIMEOUT_S,
         control_timeout_s: float = CONTROL_TIMEOUT_S,
@@ -73,7 +72,7 @@ class SGLangEngine(StreamedUpdates):
         self.vocab_size: int = config["vocab_size"]
         self.max_context: int = config["max_position_embeddings"]
         self._shapes = tensor_shapes(model_path)
-        self._backend: Backend = backend
+        self._backend: Backend = "gloo"
         self._generate_timeout_s, self._control_timeout_s = generate_timeout_s, control_timeout_s
         self._probe_timeout_s = probe_timeout_s
         self._ranks = 1
@@ -89,6 +88,7 @@ class SGLangEngine(StreamedUpdates):
         self.max_context = min(self.max_context, int(info.get("max_req_input_len") or self.max_context))
         self.version = _version(info.get("weight_version", self.version))
         self._ranks = int(info.get("tp_size") or 1)
+        self._backend = _backend(str(info.get("device")))
         comparable = info.get("device") == "cpu" and self._ranks == 1
         self.checksum_layout = "sglang" if comparable else None
 
@@ -383,6 +383,13 @@ class SGLangEngine(StreamedUpdates):
         if answer.status >= 400 and not (isinstance(reply, dict) and reply.get("success") is False):
             raise EngineError(f"{self.name}{path}: status {answer.status}: {answer.text[:500]}")
         return reply
+
+
+def _backend(device: str) -> Backend:
+    """Of the weights' way to a server on `device`: NCCL needs a GPU at both ends, gloo none."""
+    import torch
+
+    return "nccl" if device.startswith("cuda") and torch.cuda.is_available() else "gloo"
 
 
 def _version(text: Any) -> int:
