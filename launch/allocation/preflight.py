@@ -198,12 +198,15 @@ def checkpoints_gib(recipe: BaseModel, run: Path) -> float:
 
 
 def checkpoint_bytes(recipe: MidtrainConfig | RLConfig, architecture: ArchitectureConfig) -> int:
-    """One checkpoint. With LoRA the base is in it as weights alone; masters and moments are the adapters'."""
-    trained, frozen = architecture.num_parameters, 0
-    if isinstance(recipe, RLConfig) and recipe.lora is not None:
-        frozen = trained * (2 if recipe.precision == "bf16" else 4)
-        trained = architecture.num_hidden_layers * recipe.lora.layer_parameters(architecture)
-    return frozen + trained * CHECKPOINT_BYTES_PER_PARAMETER
+    """One checkpoint. With LoRA the base is in it as weights alone; masters and moments are the adapters'. Beside it
+    lies the running average of the weights (RUN/averages), where the run keeps one."""
+    weights = architecture.num_parameters * (2 if recipe.precision == "bf16" else 4)
+    trained, beside = architecture.num_parameters, 0
+    if isinstance(recipe, RLConfig):
+        if recipe.lora is not None:
+            trained, beside = architecture.num_hidden_layers * recipe.lora.layer_parameters(architecture), weights
+        beside += weights if recipe.ema_decay is not None else 0
+    return beside + trained * CHECKPOINT_BYTES_PER_PARAMETER
 
 
 if __name__ == "__main__":

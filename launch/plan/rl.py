@@ -21,6 +21,7 @@ from launch.plan.training import (
     TrainingWork,
     candidate,
     fitting_layouts,
+    forward_seconds,
     step_seconds,
     verdict,
     violations,
@@ -193,9 +194,12 @@ def _phases(
     generate = sampled / (rate * config.rollout.servers)
     generate += prefill_seconds(arch, cluster, tokens=prompts, gpus=gpus)
     tokens = float(episodes * context)
-    train = step_seconds(work, config.parallel, cluster, tokens) if work.world_size > 0 else float("inf")
+    logprobs = train = float("inf")
+    if work.world_size > 0:
+        logprobs = forward_seconds(work, config.parallel, cluster, tokens)
+        train = step_seconds(work, config.parallel, cluster, tokens)
     sync = arch.num_parameters * 2 / GIB / cluster.sync_gib_per_s
-    return Phases(generate, train / 3, train, sync, config.max_staleness > 0)
+    return Phases(generate, logprobs, train, sync, config.max_staleness > 0)
 
 
 def _head(

@@ -15,8 +15,6 @@ from megatron_osim.layout import Capability, layout_violations
 Verdict = Literal["fits", "tight", "does not fit"]
 HOPPER = Capability(cuda=True, transformer_engine=True)
 MAX_TENSOR = 8
-RECOMPUTE_COST = 4 / 3
-"""A whole extra forward pass: 4 instead of 3 passes' worth of work."""
 SEARCHED = ("tensor", "pipeline", "virtual_pipeline", "context", "expert", "sequence_parallel", "recompute")
 
 
@@ -82,8 +80,7 @@ def violations(work: TrainingWork, parallel: ParallelConfig) -> list[str]:
 def candidate(work: TrainingWork, parallel: ParallelConfig, cluster: ClusterConfig) -> Candidate:
     """Memory and verdict of a legal layout."""
     memory = rank_memory(work.workload(parallel))
-    relative_time = _relative_time(parallel, work.micro_batches(parallel), cluster)
-    return Candidate(parallel, memory, verdict(memory.total, cluster), relative_time)
+    return Candidate(parallel, memory, verdict(memory.total, cluster), _relative_time(work, parallel, cluster))
 
 
 def verdict(total_bytes: float, cluster: ClusterConfig) -> Verdict:
@@ -95,10 +92,29 @@ def verdict(total_bytes: float, cluster: ClusterConfig) -> Verdict:
 
 def step_seconds(work: TrainingWork, parallel: ParallelConfig, cluster: ClusterConfig, step_tokens: float) -> float:
     """Forward, backward and update of `step_tokens`, at the cluster's assumed utilisation, with the pipeline's bubble
-    and recomputation."""
-    flops = work.arch.flops_per_token(work.tokens) * step_tokens
+    and recomputation. Frozen weights (LoRA) have no gradient: their backward pass is one product instead of two."""
+    matmuls, attention = _forward_flops(work)
+    again = 1 if parallel.recompute == "full" else 0
+    per_token = (3 + again) * attention + ((3 if work.lora is None else 2) + again) * matmuls
+    return _seconds(per_token * step_tokens, work, parallel, cluster)
+
+
+def forward_seconds(
+    work: TrainingWork, parallel: ParallelConfig, cluster: ClusterConfig, step_tokens: float
+) -> float:
+    """Log-probs of `step_tokens`."""
+    return _seconds(sum(_forward_flops(work)) * step_tokens, work, parallel, cluster)
+
+
+def _forward_flops(work: TrainingWork) -> tuple[float, float]:
+    """Of one token: products with weights, and attention. Training takes three times as much."""
+    matmuls = work.arch.matmul_flops_per_token
+    return matmuls / 3, (work.arch.flops_per_token(work.tokens) - matmuls) / 3
+
+
+def _seconds(flops: float, work: TrainingWork, parallel: ParallelConfig, cluster: ClusterConfig) -> float:
     seconds = flops / (work.world_size * cluster.peak_tflops * 1e12 * cluster.utilisation)
-    return seconds * _bubble(parallel, work.micro_batches(parallel)) * _recompute(parallel)
+    return seconds * _bubble(parallel, work.micro_batches(parallel))
 
 
 def fitting_layouts(work: TrainingWork, base: ParallelConfig, cluster: ClusterConfig) -> list[Candidate]:
@@ -139,13 +155,11 @@ def _bubble(p: ParallelConfig, micro_batches: int) -> float:
     return 1 + (p.pipeline - 1) / (micro_batches * (p.virtual_pipeline or 1))
 
 
-def _recompute(p: ParallelConfig) -> float:
-    return RECOMPUTE_COST if p.recompute == "full" else 1.0
-
-
-def _relative_time(p: ParallelConfig, micro_batches: int, cluster: ClusterConfig) -> float:
+def _relative_time(work: TrainingWork, p: ParallelConfig, cluster: ClusterConfig) -> float:
     """Rank layouts: the pipeline's bubble, recomputation, and a price for splitting layers, dear across nodes, and
     for exchanging keys and values."""
+    passes = 3 if work.lora is None else 2
+    recompute = (passes + 1) / passes if p.recompute == "full" else 1.0
     split = 1 + 0.03 * (p.tensor - 1) + (1.0 if p.tensor > cluster.gpus_per_node else 0.0)
     split += 0.04 * (p.context - 1) + (0.2 if p.tensor * p.context > cluster.gpus_per_node else 0.0)
-    return _bubble(p, micro_batches) * _recompute(p) * split
+    return _bubble(p, work.micro_batches(p)) * recompute * split

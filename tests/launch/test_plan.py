@@ -18,6 +18,7 @@ from launch.plan.memory import Workload, kv_bytes_per_token, layer_bytes_per_tok
 from launch.plan.midtrain import plan_midtrain
 from launch.plan.rl import BUCKET_BYTES as PLANNED_BUCKET
 from launch.plan.rl import plan_rl
+from launch.plan.training import TrainingWork, forward_seconds, step_seconds
 from launch.submit.config import SlurmConfig
 from megatron_osim.config import ArchitectureConfig, LoRAConfig, MidtrainConfig, ParallelConfig
 from rl.config import RLConfig
@@ -202,6 +203,21 @@ def test_lora_has_gradients_and_optimizer_of_its_adapters_only() -> None:
     # On four tensor ranks no more than the whole adapters, no less than a quarter of them.
     assert adapters < memory.gradients < 4 * adapters < 0.1 * whole.memory.gradients
     assert memory.optimizer == 3 * memory.gradients, "one replica: moments and masters are not sharded"
+
+
+def test_frozen_weights_cost_no_gradient_and_log_probs_a_forward_pass() -> None:
+    def work(lora: LoRAConfig | None) -> TrainingWork:
+        return TrainingWork(QWEN3_8B, "bf16", 1, None, 8, lora)
+
+    def seconds(lora: LoRAConfig | None, recompute: str = "none") -> float:
+        return step_seconds(work(lora), ParallelConfig(recompute=recompute), ClusterConfig(), 1e6)
+
+    forward = forward_seconds(work(None), ParallelConfig(), ClusterConfig(), 1e6)
+    assert seconds(None) == pytest.approx(3 * forward)
+    assert seconds(None, "full") == pytest.approx(4 * forward)
+    # In segments of one token there is next to no attention, whose backward pass LoRA does not shorten.
+    assert seconds(LoRAConfig()) == pytest.approx(2 * forward, rel=1e-3)
+    assert seconds(LoRAConfig(), "full") == pytest.approx(3 * forward, rel=1e-3)
 
 
 def test_lora_on_experts_is_refused_before_anything_runs() -> None:
