@@ -2,6 +2,7 @@
 
 `config` what a site and a chain are · `jobs` recipes to jobs · `sbatch` jobs to scripts · `shell` this machine or one
 behind SSH · `slurm` Slurm's own words · `nemo` submission through NeMo-Run · `record` what was submitted ·
-`submit` all of it together · `local` the same jobs without Slurm · `follow` status, logs, cancel, waiting.
+`submit` all of it together · `local` the same jobs without Slurm, `local_state` what became of those ·
+`follow` status, logs, cancel, waiting.
 What runs on the nodes is `launch.allocation`.
 """

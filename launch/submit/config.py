@@ -93,8 +93,8 @@ class SlurmConfig(Config):
     """How long before the limit the run is told to save and end. Slurm may be a minute early or late."""
     max_requeues: int = Field(default=20, ge=0)
     """Attempts after the first. An attempt that saved nothing new is never repeated."""
-    gpu_flag: Literal["gpus-per-node", "gres", "none"] = "gpus-per-node"
-    """How GPUs are asked for; none: a cluster of CPUs, or one whose nodes always come whole."""
+    gpu_flag: Literal["gpus-per-node", "gres", "whole-nodes", "none"] = "gpus-per-node"
+    """How GPUs are asked for. whole-nodes: not at all, a node comes with all it has; none: nodes without GPUs."""
     ranks_per_node: int | None = Field(default=None, ge=1)
     """Training processes per node; None: gpus_per_node."""
     cpus_per_rank: int | None = Field(default=None, ge=1)

@@ -13,18 +13,21 @@ from pathlib import Path
 
 from common.errors import ExitCode, OsimError, UsageError
 from launch.local import last_error
-from launch.submit import history, local, slurm
+from launch.submit import history, local_state, slurm
 from launch.submit.history import Event
-from launch.submit.record import Record, SubmittedJob
-from launch.submit.shell import Shell
+from launch.submit.jobs import SERVICES
+from launch.submit.record import Record, SubmittedJob, path_of, read_record
+from launch.submit.shell import Shell, ShellError
 from launch.submit.slurm import UNKNOWN, JobState
 
 LOG_BYTES = 1 << 16
 TAIL_LINES = 20
 POLL_S = 10.0
+SILENCE_S = 600.0
+"""How long the state of jobs that was known may stay unknown (a login node restarts) before waiting ends."""
 ACCOUNTING_LAG_S = 30.0
 """How long a job that Slurm does not know (any more) may take to appear in the accounting."""
-WORST_FIRST = (ExitCode.USAGE, ExitCode.GATE)
+WORST_FIRST = tuple(str(int(code)) for code in (ExitCode.USAGE, ExitCode.GATE))
 
 
 class JobFailed(OsimError):
@@ -68,19 +71,41 @@ def status(record: Record) -> list[Status]:
     states = slurm.states(shell, on_slurm)
     found = []
     for job in record.jobs:
-        state = local.state_of(job) if job.backend == "local" else states[job.job_id]
+        state = local_state.state_of(job) if job.backend == "local" else states[job.job_id]
         events = history.read_history(shell, job.run_dir, job.job_id)
         found.append(Status(job, state, events[-1] if events else None))
     return found
 
 
-def wait(record: Record, on_change: Callable[[Status], None], *, poll_s: float = POLL_S) -> None:
-    """Until every job has ended. Raises JobFailed for the first that ended badly, with why."""
+def refuse_second(out: Path) -> None:
+    """Two launches of one run would fight for its folder. Raises UsageError while a job of the record lives."""
+    if not path_of(out).exists():
+        return
+    if alive := [f"{one.job.job_id} is {one.state.state}" for one in status(read_record(out)) if one.alive]:
+        fix = f"wait for it, or: osim launch cancel {out}"
+        raise UsageError(f"it is launched already: job {', job '.join(alive)}", where=str(out), fix=fix)
+
+
+def wait(
+    record: Record, on_change: Callable[[Status], None], *, poll_s: float = POLL_S, silence_s: float = SILENCE_S
+) -> None:
+    """Until every job has ended. Raises JobFailed for the first that ended badly, with why.
+
+    Once the states were known, failing questions are repeated for `silence_s`; then the ShellError is raised.
+    """
     seen: dict[str, str] = {}
     unknown_since: dict[str, float] = {}
+    known: float | None = None
     while True:
         now = time.monotonic()
-        found = status(record)
+        try:
+            found = status(record)
+        except ShellError:
+            if known is None or now - known > silence_s:
+                raise
+            time.sleep(poll_s)
+            continue
+        known = now
         for one in found:
             if one.state.describe() != seen.get(one.job.job_id):
                 seen[one.job.job_id] = one.state.describe()
@@ -130,11 +155,17 @@ def explain(shell: Shell, one: Status) -> str:
 
 
 def _failures(shell: Shell, one: Status) -> list[str]:
-    """Names of the newest attempt's failure notes: what we know the meaning of first, then in order of time."""
+    """Names of the newest attempt's failure notes: what we know the meaning of first, then in order of time; those of
+    services, whose loss ends no run by itself, after all others."""
     attempts = shell.glob(one.job.run_dir / "launch", f"attempt-{one.job.job_id}-*")
     attempts = attempts or shell.glob(one.job.run_dir / "launch", "attempt-*")
     names = [p.name for p in shell.glob(attempts[-1], "failed-*")] if attempts else []
-    return sorted(names, key=lambda name: not any(name.startswith(f"failed-{code:d}-") for code in WORST_FIRST))
+
+    def rank(name: str) -> tuple[bool, bool]:
+        code, _, label = name.removeprefix("failed-").partition("-")
+        return label.startswith(SERVICES), code not in WORST_FIRST
+
+    return sorted(names, key=rank)
 
 
 def tail(text: str, lines: int = TAIL_LINES) -> str:
@@ -151,7 +182,7 @@ def cancel(record: Record, *, save: bool) -> list[str]:
         if not one.alive:
             lines.append(f"{one.job.name}: {one.state.describe()} already")
         elif one.job.backend == "local":
-            local.stop(one.job)
+            local_state.stop(one.job)
             lines.append(f"{one.job.name}: asked to save and end")
         elif save and one.state.state not in slurm.WAITING:
             later.append(one.job.job_id)

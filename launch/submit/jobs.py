@@ -28,6 +28,8 @@ ARRAY_TASK = "{array_task}"
 LAUNCH = "launch"
 RECIPE = "recipe.yaml"
 ALLOCATION = "allocation.json"
+SERVICES = SERVER, COORDINATOR = ("server", "coordinator")
+"""Names of the steps that end with the main one."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def rl_job(name: str, config: RLConfig, run: Path, site: Site, size: Size, time:
     apart = bool(size.rollout_nodes)
     hosts = size.rollout_nodes if apart else size.nodes
     servers = Step(
-        "server",
+        SERVER,
         "launch.allocation.server",
         (str(run), NOTES, str(hosts * per_node)),
         "service",
@@ -172,7 +174,7 @@ def rl_job(name: str, config: RLConfig, run: Path, site: Site, size: Size, time:
     )
     own_node = apart and site.slurm.cpu_partition is not None
     coordinator = Step(
-        "coordinator",
+        COORDINATOR,
         "launch.allocation.coordinator",
         (str(run), NOTES, str(hosts * per_node)),
         "service",

@@ -2,27 +2,28 @@
 
 Each job is its own `osim` verb in a child process, whose output is the user's; the preflight comes first. The first
 job that fails ends the chain with its exit code. Ctrl-C and `osim launch cancel` reach the child, which saves and
-ends with 4; the same command goes on.
+ends with 4; nothing is started after them, and the same command goes on. One launch at a time in a folder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from common.config import dump_yaml
 from common.errors import ExitCode
+from common.run_folder import RunFolder
 from launch.allocation.config import AllocationConfig, write_allocation
+from launch.submit.follow import refuse_second
 from launch.submit.history import append_event
 from launch.submit.jobs import ARRAY_TASK, LAUNCH, RECIPE, Job
 from launch.submit.record import Record, SubmittedJob, submitted_now, write_record
-from launch.submit.slurm import JobState
 
 if TYPE_CHECKING:
     from launch.submit.config import PreflightConfig
@@ -30,31 +31,30 @@ if TYPE_CHECKING:
 
 
 def run(planned: Sequence[Planned], out: Path, preflight: PreflightConfig, say: Callable[[str], None]) -> int:
-    """Run all jobs; the exit code of the first that failed, else 0."""
+    """Run all jobs; the exit code of the first that failed or was stopped, else 0.
+
+    Raises UsageError while another launch owns the folder.
+    """
     own = str(os.getpid())
-    jobs = tuple(
-        SubmittedJob(
-            name=one.job.name,
-            kind=one.job.kind,
-            run_dir=one.job.run_dir,
-            job_id=own,
-            backend="local",
-            submitted=submitted_now(),
-        )
-        for one in planned
-    )
-    for one in planned:
-        _write(one, preflight)
-    write_record(out, Record(jobs=jobs))
-    with _forwarded_signals() as children:
+    with RunFolder(out / LAUNCH).lock(), _Children() as children:
+        refuse_second(out)
+        for one in planned:
+            _write(one, preflight)
+        write_record(out, Record(jobs=tuple(_recorded(one.job, own) for one in planned)))
         for one in planned:
             say(f"{one.job.name}: {one.job.kind} in {one.job.run_dir}")
             append_event(one.job.run_dir, own, "started")
-            code = _run_one(one.job, has_recipe=one.recipe is not None, children=children)
+            code = _run_one(one.job, children, has_recipe=one.recipe is not None)
             append_event(one.job.run_dir, own, f"ended {code}")
             if code:
                 return code
     return int(ExitCode.DONE)
+
+
+def _recorded(job: Job, own: str) -> SubmittedJob:
+    return SubmittedJob(
+        name=job.name, kind=job.kind, run_dir=job.run_dir, job_id=own, backend="local", submitted=submitted_now()
+    )
 
 
 def _write(one: Planned, preflight: PreflightConfig) -> None:
@@ -66,16 +66,12 @@ def _write(one: Planned, preflight: PreflightConfig) -> None:
         write_allocation(one.job.run_dir, AllocationConfig(kind=one.job.kind, gpus_per_node=0, preflight=preflight))
 
 
-def _run_one(job: Job, *, has_recipe: bool, children: list[subprocess.Popen[bytes]]) -> int:
+def _run_one(job: Job, children: _Children, *, has_recipe: bool) -> int:
     commands = [["launch.allocation.preflight", str(job.run_dir), str(job.run_dir / LAUNCH)]] if has_recipe else []
     commands += [["launch", *arguments] for arguments in verbs(job)]
     for command in commands:
-        child = subprocess.Popen([sys.executable, "-m", *command])
-        children.append(child)
-        code = child.wait()
-        children.remove(child)
-        if code:
-            return code if code > 0 else 128 - code
+        if code := children.run([sys.executable, "-m", *command]):
+            return code
     return 0
 
 
@@ -90,48 +86,43 @@ def verbs(job: Job) -> list[list[str]]:
     return [[job.kind, "--recipe", recipe, "--out", str(job.run_dir), "--ranks", ranks]]
 
 
-class _forwarded_signals(contextlib.AbstractContextManager[list[subprocess.Popen[bytes]]]):
-    """SIGINT and SIGTERM go to the child alone: it saves and ends, and its exit code is ours."""
+class _Children:
+    """One child at a time. While this is open, SIGINT and SIGTERM do not end us: they end the child and keep the next
+    from starting. SIGTERM is passed on; Ctrl-C the terminal has sent to the whole group."""
 
-    def __enter__(self) -> list[subprocess.Popen[bytes]]:
-        self.children: list[subprocess.Popen[bytes]] = []
-        self._old = {s: signal.signal(s, self._forward) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self.children
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        self._to_pass_on = 0
 
-    def __exit__(self, *_: object) -> None:
+    def run(self, command: list[str]) -> int:
+        """The exit code of a command; 4 when a stop was asked for before it began, or killed it."""
+        if self._stopped:
+            return int(ExitCode.INTERRUPTED)
+        self._child = subprocess.Popen(command)
+        self._pass_on()  # what came while it was being made
+        code = self._child.wait()
+        self._child = None
+        if code < 0 and self._stopped:
+            return int(ExitCode.INTERRUPTED)
+        return code if code >= 0 else 128 - code
+
+    def __enter__(self) -> Self:
+        self._old = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
-    def _forward(self, number: int, _frame: object) -> None:
-        for child in self.children:
-            if number != signal.SIGINT:  # the terminal has sent Ctrl-C to the whole group
-                child.send_signal(number)
+    def _note(self, number: int, _frame: object) -> None:
+        self._stopped = True
+        self._to_pass_on += number == signal.SIGTERM
+        self._pass_on()
 
-
-def state_of(job: SubmittedJob) -> JobState:
-    """Whether the process that launched it lives; what it ended with is in the history."""
-    from launch.submit.history import read_history
-    from launch.submit.shell import LocalShell
-
-    events = read_history(LocalShell(), job.run_dir, job.job_id)
-    if events and (code := events[-1].ended_with) is not None:
-        return JobState("COMPLETED" if code == 0 else "FAILED", code)
-    if not _lives(int(job.job_id)):
-        return JobState("CANCELLED")
-    return JobState("RUNNING", nodes="this machine") if events else JobState("PENDING", reason="Dependency")
-
-
-def stop(job: SubmittedJob) -> None:
-    """Ask the process that launched it to save and end."""
-    if _lives(int(job.job_id)):
-        os.kill(int(job.job_id), signal.SIGTERM)
-
-
-def _lives(pid: int) -> bool:
-    """A process of this number that is an osim launch."""
-    import psutil
-
-    try:
-        return "launch" in psutil.Process(pid).cmdline()
-    except psutil.Error:
-        return False
+    def _pass_on(self) -> None:
+        while self._child is not None and self._to_pass_on:
+            self._to_pass_on -= 1
+            self._child.send_signal(signal.SIGTERM)

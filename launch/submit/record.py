@@ -45,10 +45,6 @@ class Record(Config):
         """Where its commands are run and its files are."""
         return SshShell(self.host, self.login_setup, self.ssh_config) if self.host else LocalShell()
 
-    @property
-    def on_slurm(self) -> bool:
-        return any(job.backend != "local" for job in self.jobs)
-
 
 def path_of(folder: Path) -> Path:
     """The record of a run folder."""

@@ -101,8 +101,7 @@ def _flags(job: Job, component: Component, slurm: SlurmConfig) -> Iterable[tuple
         *slurm.sbatch_flags.items(),
     ]
     yield from ((flag, value) for flag, value in given if value is not None)
-    if component.gpus_per_node:
-        count = component.gpus_per_node
+    if (count := component.gpus_per_node) and slurm.gpu_flag != "whole-nodes":
         yield ("gpus-per-node", str(count)) if slurm.gpu_flag == "gpus-per-node" else ("gres", f"gpu:{count}")
     if slurm.exclusive and component.ranks_per_node > 1:
         yield "exclusive", None

@@ -2,7 +2,7 @@
 
 What can be seen to be wrong is refused before anything is written. Then, in this order: the recipe and the script go
 to each run folder, the jobs are submitted one by one with their dependencies, the record is written after each. A
-refusal half-way cancels what was submitted before it, so that a chain is there as a whole or not at all.
+refusal or Ctrl-C half-way cancels what was submitted before it, so that a chain is there as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from launch.plan.cluster import ClusterConfig
 from launch.plan.report import Report
 from launch.submit import nemo, slurm
 from launch.submit.config import ChainConfig, Kind, SlurmConfig, StageConfig
+from launch.submit.follow import refuse_second
 from launch.submit.jobs import ALLOCATION, LAUNCH, RECIPE, Job, Site, Size, build, convert_job, servers_per_node
-from launch.submit.record import Record, SubmittedJob, path_of, read_record, submitted_now, write_record
+from launch.submit.record import Record, SubmittedJob, submitted_now, write_record
 from launch.submit.sbatch import render, render_task
-from launch.submit.shell import LocalShell, Shell, SshShell
+from launch.submit.shell import LocalShell, Shell, ShellError, SshShell
 from megatron_osim.config import ArchitectureConfig, MidtrainConfig
 from rl.config import RLConfig
 
@@ -212,7 +213,7 @@ def dry_run(planned: Sequence[Planned], site: Site) -> str:
 def submit(planned: Sequence[Planned], site: Site, out: Path, say: Say) -> Record:
     """Write, submit, record. Raises UsageError when a job of this folder is still alive, or Slurm refuses one."""
     shell = shell_of(site)
-    _refuse_second(out)
+    refuse_second(out)
     for one in planned:
         _write(one, site, shell)
     submitted: list[SubmittedJob] = []
@@ -226,22 +227,22 @@ def submit(planned: Sequence[Planned], site: Site, out: Path, say: Say) -> Recor
             record = record.model_copy(update={"jobs": tuple(submitted)})
             _write_records(record, out, site)
             say(f"{one.job.name}: job {job_id} ({one.backend.line})")
-    except OsimError:
-        slurm.cancel(shell, list(ids.values()))
+    except (OsimError, KeyboardInterrupt):
+        _withdraw(shell, list(ids.values()), say)
         raise
     return record
 
 
-def _refuse_second(out: Path) -> None:
-    """Two jobs of one run would fight for its folder."""
-    if not path_of(out).exists():
-        return
-    record = read_record(out)
-    if record.on_slurm:
-        states = slurm.states(record.shell, [job.job_id for job in record.jobs])
-        if alive := [f"{job_id} is {state.state}" for job_id, state in states.items() if state.alive]:
-            fix = f"wait for it, or: osim launch cancel {out}"
-            raise UsageError(f"it is launched already: job {', job '.join(alive)}", where=str(out), fix=fix)
+def _withdraw(shell: Shell, job_ids: list[str], say: Say) -> None:
+    """Cancel what was submitted of a chain that is not there as a whole, or say what could not be cancelled."""
+    try:
+        slurm.cancel(shell, job_ids)
+    except ShellError as e:
+        say(f"not cancelled ({e.what}): scancel {' '.join(job_ids)}")
+    else:
+        if job_ids:
+            say(f"cancelled: job {', job '.join(job_ids)}")
+    say("squeue --me shows whether a submission that was cut short got through")
 
 
 def _write(one: Planned, site: Site, shell: Shell) -> None:

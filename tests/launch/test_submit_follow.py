@@ -91,6 +91,72 @@ def test_process_whose_error_has_a_meaning_explains_the_failure_before_those_tha
     assert told == "rank0: run: step 5 refused\n  fix: look at it"
 
 
+def test_lost_server_explains_a_run_only_when_nothing_else_failed(job: SubmittedJob, tmp_path: Path) -> None:
+    notes = tmp_path / "launch" / "attempt-7-0"
+    notes.mkdir()
+    for name in ("failed-3-server0", "failed-1-rank0"):
+        (notes / name).touch()
+    (tmp_path / "logs" / "server0.log").write_text("error: server 0: gone\n")
+    (tmp_path / "logs" / "rank0.log").write_text("Traceback\nValueError: the bug\n")
+    one = Status(job, JobState("FAILED", 1), None)
+    assert "the bug" in follow.explain(LocalShell(), one)
+    (notes / "failed-1-rank0").unlink()
+    assert follow.explain(LocalShell(), one) == "server0: server 0: gone"
+
+
+def test_waiting_survives_a_question_that_fails_but_not_a_long_silence(
+    job: SubmittedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*answers: JobState | None) -> None:
+        left = iter(answers)
+
+        def status(record: Record) -> list[Status]:
+            if (state := next(left)) is None:
+                raise ShellError("connection refused", where="login")
+            return [Status(job, state, None)]
+
+        monkeypatch.setattr(follow, "status", status)
+
+    told: list[str] = []
+    record, running = Record(jobs=(job,)), JobState("RUNNING", nodes="n1")
+    asked(running, None, None, JobState("COMPLETED"))
+    follow.wait(record, lambda one: told.append(one.state.state), poll_s=0.0)
+    assert told == ["RUNNING", "COMPLETED"]
+    asked(running, None)
+    with pytest.raises(ShellError):
+        follow.wait(record, lambda one: None, poll_s=0.0, silence_s=-1.0)
+    asked(None)
+    with pytest.raises(ShellError):
+        follow.wait(record, lambda one: None, poll_s=0.0)
+
+
+def test_ctrl_c_half_way_cancels_what_was_submitted_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from launch.plan.cluster import ClusterConfig
+    from launch.submit import slurm, submit
+    from launch.submit.config import SlurmConfig
+    from launch.submit.jobs import Job, Site
+    from launch.submit.nemo import Choice
+
+    site = Site(ClusterConfig(), SlurmConfig(gpu_flag="none"), tmp_path)
+    made = [Job(n, "convert", tmp_path / n, (site.cpu_node(),), (), "00:30:00", tmp_path) for n in ("a", "b")]
+    planned = [submit.Planned(job, None, "#!/bin/bash\n", Choice(False, "as configured")) for job in made]
+    cancelled: list[str] = []
+
+    def sbatch(_shell: object, script: Path, _after: object) -> str:
+        if script.stem == "b":
+            raise KeyboardInterrupt
+        return "41"
+
+    monkeypatch.setattr(slurm, "submit", sbatch)
+    monkeypatch.setattr(slurm, "cancel", lambda _shell, ids: cancelled.extend(ids))
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        submit.submit(planned, site, tmp_path, said.append)
+    assert cancelled == ["41"] and "cancelled: job 41" in said
+
+
 def test_crash_is_explained_by_its_last_lines_and_a_silent_one_by_the_job_script(
     job: SubmittedJob, tmp_path: Path
 ) -> None:

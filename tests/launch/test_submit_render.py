@@ -123,7 +123,8 @@ def test_a_stages_own_time_must_leave_room_for_the_warning(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("flag", "asked"), [("gpus-per-node", (8, None)), ("gres", (None, "gpu:8")), ("none", (None, None))]
+    ("flag", "asked"),
+    [("gpus-per-node", (8, None)), ("gres", (None, "gpu:8")), ("whole-nodes", (None, None)), ("none", (None, None))],
 )
 def test_nemo_run_asks_for_gpus_as_the_site_wants_it(flag: str, asked: tuple[object, object]) -> None:
     site = replace(SITE, slurm=SITE.slurm.model_copy(update={"gpu_flag": flag}))
@@ -131,6 +132,18 @@ def test_nemo_run_asks_for_gpus_as_the_site_wants_it(flag: str, asked: tuple[obj
     (job,) = build("eval", "eval", recipe, RUN, site, Size(1), 1, site.slurm.time)
     executor = nemo.request(job, site.slurm, Path("/s.sh"), ())["executor"]
     assert (executor["gpus_per_node"], executor["gres"]) == asked
+
+
+def test_whole_nodes_are_asked_for_no_gpus_and_have_them_all_the_same() -> None:
+    recipe = load_recipe("midtrain", RECIPES / "midtrain-qwen3-8b.yaml")
+    found = {}
+    for flag in ("whole-nodes", "none"):
+        site = replace(SITE, slurm=SITE.slurm.model_copy(update={"gpu_flag": flag}))
+        (job,) = build("midtrain", "m", recipe, RUN, site, Size(8), 1, site.slurm.time)
+        script = render(job, site.slurm)
+        assert "--gpus-per-node" not in script and "--gres" not in script
+        found[flag] = job.components[0].gpus_per_node
+    assert found == {"whole-nodes": 8, "none": 0}
 
 
 def test_dry_run_prints_the_script_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
