@@ -42,7 +42,8 @@ class ProcessState:
 
     @property
     def busy(self) -> bool:
-        return self.cpu_percent >= BUSY_PERCENT
+        """It computes, or would if the machine had a core left for it."""
+        return self.cpu_percent >= BUSY_PERCENT or self.status == "running"
 
 
 @dataclass(frozen=True)
