@@ -6,7 +6,7 @@ Filter    decontaminate, near_duplicates → removal (lists of rows to leave out
 Render    renderer (template, mask; RL uses it too) · routing (rule of each source), column_rules · long_rows
 Tokenize  tokenizer (train one) · encoding (fast and reference) · selfcheck (are they equal?) · assemble (batches)
 Prepare   config · prepare (parent process) · units (parts of the input) · worker (one unit) · publish (join, rename)
-Pack      packing (algorithm) · repack (another packing of a shard) · merge (shards of several jobs)
+Pack      packing (algorithm) · mixture (shares of sources) · repack (anew) · merge (shards of several jobs)
 Store     hashed_file · indexed (Megatron's file pair) · shards (all files of a shard) · manifest
 Use       packed (what the trainer reads) · inspect · verify
 """

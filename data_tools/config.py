@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,9 +17,25 @@ class InputConfig(Config):
     glob: str
     """Files: .jsonl, .jsonl.gz, .jsonl.zst, .parquet."""
     ratio: float = Field(default=1.0, gt=0)
-    """How often each row is used: 0.5 draws half of the rows, 2.5 all twice and half of them once more."""
+    """How often each row is used: 0.5 draws half of the rows, 2.5 all twice and half of them once more.
+    Shares of tokens are set by `mixture`."""
     source: str | None = None
     """data_source of rows that name none."""
+
+
+class MixtureConfig(Config):
+    """Shares of the sources among the packed tokens. Tokens are made once; another mixture is another packing."""
+
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    """Of every source (data_source), relative to each other; 0 leaves a source out."""
+    tokens: int | None = Field(default=None, ge=1)
+    """In all. Null: as many as there are in these shares without a document twice; more repeats documents."""
+
+    @model_validator(mode="after")
+    def _some_source_counts(self) -> MixtureConfig:
+        if not any(self.weights.values()):
+            raise ValueError("no source has a weight above 0")
+        return self
 
 
 class PrepareConfig(Config):
@@ -49,6 +65,8 @@ class PrepareConfig(Config):
     pack_window: int = Field(default=100_000, ge=1)
     max_segments: int = Field(default=256, ge=1)
     """Documents per bin at most."""
+    mixture: MixtureConfig | None = None
+    """Pack the sources in given shares. Null: every document once."""
     seed: int = 0
     """Of packing and of ratio draws."""
     backend: Literal["auto", "fastokens", "hf"] = "auto"
@@ -69,6 +87,12 @@ class PrepareConfig(Config):
     def _job_in_range(self) -> PrepareConfig:
         if self.shard_job >= self.shard_jobs:
             raise ValueError(f"shard_job {self.shard_job} is not below shard_jobs {self.shard_jobs}")
+        return self
+
+    @model_validator(mode="after")
+    def _mixture_is_packed(self) -> PrepareConfig:
+        if self.mixture is not None and self.sequence_length is None:
+            raise ValueError("a mixture is made by packing: give sequence_length")
         return self
 
     def content_fields(self) -> dict[str, object]:

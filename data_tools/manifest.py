@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from common.config import Config
 from common.errors import DataError
 from common.files import read_json, write_json
+from data_tools.config import MixtureConfig
 from data_tools.indexed import add_suffix
 from data_tools.units import SourceCount
 
@@ -58,6 +59,10 @@ class PackFacts(Config):
     """Tokens over capacity."""
     max_segments: int
     seed: int
+    mixture: MixtureConfig | None = None
+    """Null: every document once."""
+    tokens: dict[str, int] = Field(default_factory=dict)
+    """In the bins, by source."""
 
 
 class Manifest(Config):

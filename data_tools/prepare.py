@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
             parts = [_part(job, record) for record in records]
             # With more jobs than input some have nothing to do; `merge` passes over them.
             nothing = config.shard_jobs > 1 and not any(len(part.lengths) for part in parts)
-            dtype, packed = token_dtype(renderer.vocab_size), PackSettings.of(config)
+            dtype, packed = token_dtype(renderer.vocab_size), _pack_settings(config)
             joined = Joined.nothing() if nothing else join(config.output, parts, dtype, packed)
             manifest = _manifest(config, renderer, key, files, hashes.result(), check, records, joined)
         publish(config.output, joined, manifest)
@@ -269,6 +269,12 @@ def check_masks(config: PrepareConfig, counts: Mapping[str, SourceCount], *, at_
             "the loss mask is suspicious\n" + "\n".join(f"  - {w}" for w in wrong),
             fix="correct the source's rule (swap?) under `sources`, or declare it with the field named above",
         )
+
+
+def _pack_settings(config: PrepareConfig) -> PackSettings | None:
+    """How this job packs. A mixture is one of the whole: only `merge` sees what all jobs have of each source."""
+    settings = PackSettings.of(config)
+    return replace(settings, mixture=None) if settings is not None and config.shard_jobs > 1 else settings
 
 
 def _part(job: Job, record: UnitRecord) -> Part:

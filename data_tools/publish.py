@@ -7,7 +7,7 @@ shard, or none, or the whole new one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from common.errors import DataError
 from common.files import fsync_directory, hash_file
-from data_tools.config import PrepareConfig
+from data_tools.config import MixtureConfig, PrepareConfig
 from data_tools.hashed_file import concatenate, save_array
 from data_tools.indexed import add_suffix, write_index
 from data_tools.manifest import FileFacts, Manifest, PackFacts
-from data_tools.packing import Packing, pack
+from data_tools.mixture import draw_documents
+from data_tools.packing import MAX_SEGMENTS, WINDOW, Packing, pack
 from data_tools.shards import SUFFIXES, write_pack
 
 MAX_SOURCES = 1 << 16
@@ -45,15 +46,16 @@ class PackSettings:
 
     sequence_length: int
     seed: int
-    window: int
-    max_segments: int
+    window: int = WINDOW
+    max_segments: int = MAX_SEGMENTS
+    mixture: MixtureConfig | None = None
 
     @classmethod
     def of(cls, config: PrepareConfig) -> PackSettings | None:
         """How the configuration packs, if it does."""
         if config.sequence_length is None:
             return None
-        return cls(config.sequence_length, config.seed, config.pack_window, config.max_segments)
+        return cls(config.sequence_length, config.seed, config.pack_window, config.max_segments, config.mixture)
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,11 @@ def join(prefix: Path, parts: Sequence[Part], dtype: np.dtype[Any], settings: Pa
     write_index(_temporary(prefix, ".idx"), lengths, dtype)
     write_index(_temporary(prefix, ".mask.idx"), lengths, np.dtype(np.uint8))
     code = {name: i for i, name in enumerate(names)}
-    sources = [np.array([code[n] for n in p.source_names], np.uint16)[p.source_codes] for p in parts]
-    facts[".sources.npy"] = save_array(_temporary(prefix, ".sources.npy"), np.concatenate(sources))
+    sources = np.concatenate([np.array([code[n] for n in p.source_names], np.uint16)[p.source_codes] for p in parts])
+    facts[".sources.npy"] = save_array(_temporary(prefix, ".sources.npy"), sources)
     packed = None
     if settings is not None:
-        packing, packed = pack_lengths(lengths, settings)
+        packing, packed = pack_documents(lengths, sources, names, settings)
         write_pack(_temporary(prefix, ".pack"), packing, lengths)
     for suffix in SUFFIXES:
         path = _temporary(prefix, suffix)
@@ -126,20 +128,48 @@ def discard(prefix: Path) -> None:
         _temporary(prefix, suffix).unlink(missing_ok=True)
 
 
-def pack_lengths(lengths: NDArray[np.int32], settings: PackSettings) -> tuple[Packing, PackFacts]:
-    """Pack, with the facts for the manifest."""
+def pack_documents(
+    lengths: NDArray[np.int32],
+    sources: NDArray[np.uint16],
+    names: Sequence[str],
+    settings: PackSettings,
+    *,
+    drop_long: bool = False,
+) -> tuple[Packing, PackFacts]:
+    """Pack the documents of a shard, with the facts for the manifest. drop_long: leave out what fits into no bin."""
+    chosen = np.arange(len(lengths), dtype=np.uint32)
+    if drop_long:
+        chosen = chosen[lengths <= settings.sequence_length]
+    if settings.mixture is not None:
+        chosen = chosen[draw_documents(lengths[chosen], sources[chosen], names, settings.mixture, settings.seed)]
     packing = pack(
-        lengths, settings.sequence_length, settings.seed, window=settings.window, max_segments=settings.max_segments
+        lengths[chosen],
+        settings.sequence_length,
+        settings.seed,
+        window=settings.window,
+        max_segments=settings.max_segments,
     )
-    tokens = int(lengths[packing.documents].sum(dtype=np.int64))
+    packing = replace(packing, documents=chosen[packing.documents])
+    tokens = packed_tokens(packing, lengths, sources, names)
     return packing, PackFacts(
         sequence_length=settings.sequence_length,
         bins=packing.num_bins,
         documents=len(packing.documents),
-        fill=tokens / max(1, packing.num_bins * settings.sequence_length),
+        fill=sum(tokens.values()) / max(1, packing.num_bins * settings.sequence_length),
         max_segments=int(np.diff(packing.offsets).max(initial=0)),
         seed=settings.seed,
+        mixture=settings.mixture,
+        tokens=tokens,
     )
+
+
+def packed_tokens(
+    packing: Packing, lengths: NDArray[np.int32], sources: NDArray[np.uint16], names: Sequence[str]
+) -> dict[str, int]:
+    """Tokens in the bins, by source."""
+    documents = packing.documents
+    counts = np.bincount(sources[documents], lengths[documents], minlength=len(names)).astype(np.int64)
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def _temporary(prefix: Path, suffix: str) -> Path:

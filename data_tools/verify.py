@@ -17,6 +17,7 @@ from data_tools.conversation import ROLES
 from data_tools.indexed import add_suffix
 from data_tools.inspect import spans
 from data_tools.packing import Packing
+from data_tools.publish import packed_tokens
 from data_tools.renderer import Renderer
 from data_tools.shards import Shard, read_pack
 
@@ -142,10 +143,28 @@ def _packing(shard: Shard) -> Iterator[str]:
     if ends != (0, len(packing.documents)) or (np.diff(packing.offsets) < 0).any():
         yield f"the bins of {add_suffix(shard.prefix, '.pack').name} do not tile its documents"
         return
-    if len(np.unique(packing.documents)) != len(packing.documents):
-        yield "a document is packed twice"
+    yield from _packed_documents(shard, packing)
     if int(bin_tokens(packing, np.asarray(shard.tokens.lengths)).max(initial=0)) > packing.capacity:
         yield "a bin holds more than its capacity"
+
+
+def _packed_documents(shard: Shard, packing: Packing) -> Iterator[str]:
+    """Each document once; in a mixture those of a source equally often, or once more."""
+    facts, lengths, sources = shard.manifest.pack, np.asarray(shard.tokens.lengths), np.asarray(shard.sources)
+    if int(sources.max(initial=0)) >= len(shard.manifest.sources):
+        return  # `_counts` tells it.
+    times = np.bincount(packing.documents, minlength=len(shard))
+    if facts is None or facts.mixture is None:
+        if times.max(initial=0) > 1:
+            yield "a document is packed twice"
+    else:
+        for code, source in enumerate(shard.manifest.sources):
+            own = times[(sources == code) & (lengths <= packing.capacity)]
+            if len(own) and np.ptp(own) > 1:
+                yield f"{source}: some documents are packed {own.max()} times, others {own.min()}"
+    found = packed_tokens(packing, lengths, sources, shard.manifest.sources)
+    if facts is not None and facts.tokens and found != facts.tokens:
+        yield f"tokens in the bins are {found}, the manifest says {facts.tokens}"
 
 
 def bin_tokens(packing: Packing, lengths: NDArray[np.int32]) -> NDArray[np.int64]:

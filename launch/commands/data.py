@@ -171,13 +171,30 @@ def pack(
     sequence_length: Annotated[int, typer.Option(help="Tokens per bin.", min=16, show_default=False)],
     seed: Annotated[int, typer.Option(help="Of the packing.")] = 0,
     drop_long: Annotated[bool, typer.Option("--drop-long", help="Leave out what is longer than a bin.")] = False,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weight", help="SOURCE=SHARE of the tokens; repeat it for every source.", show_default=False),
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="In all; with --weight.", show_default="no document twice")
+    ] = None,
 ) -> None:
     """Pack a shard anew; nothing is tokenized again."""
+    from common.config import validate
+    from data_tools.config import MixtureConfig
+    from data_tools.publish import PackSettings
     from data_tools.repack import repack
 
-    made = repack(prefix, sequence_length, seed=seed, on_long="drop" if drop_long else "stop")
+    mixture = None
+    if weights or tokens:
+        shares = dict(text.rpartition("=")[::2] for text in weights or ())
+        mixture = validate(MixtureConfig, {"weights": shares, "tokens": tokens}, where="--weight")
+    settings = PackSettings(sequence_length, seed, mixture=mixture)
+    made = repack(prefix, settings, on_long="drop" if drop_long else "stop")
     if made.pack:
         typer.echo(f"{prefix}: {made.pack.bins} bins of {sequence_length}, {made.pack.fill:.1%} full")
+        for source, count in made.pack.tokens.items() if mixture else ():
+            typer.echo(f"  {source}: {count} tokens")
 
 
 add_corpus_commands(group)

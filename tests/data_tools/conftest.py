@@ -11,6 +11,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from common.seeds import derive_rng
+from data_tools import prepare as prepare_module
+from data_tools import units
 from data_tools.config import PrepareConfig
 from data_tools.renderer import Renderer
 from data_tools.selfcheck import adversarial_texts
@@ -78,6 +80,13 @@ def make_config(tmp_path, tokenizer_dir):
         return PrepareConfig.model_validate({**given, "tokenizer": tokenizer_dir, **fields})
 
     return make
+
+
+@pytest.fixture
+def small_units(monkeypatch):
+    """Cut the input every 20 kB instead of every MB."""
+    real = units.plan_units
+    monkeypatch.setattr(prepare_module, "plan_units", lambda files, size: real(files, 20_000))
 
 
 def shard_bytes(prefix: Path) -> dict[str, bytes]:

@@ -30,13 +30,6 @@ from data_tools.verify import verify
 from tests.data_tools.conftest import make_rows, shard_bytes
 
 
-@pytest.fixture
-def small_units(monkeypatch):
-    """Cut the input every 20 kB instead of every MB."""
-    real = units.plan_units
-    monkeypatch.setattr(prepare_module, "plan_units", lambda files, size: real(files, 20_000))
-
-
 def test_every_row_becomes_the_renderers_tokens_in_order(make_config, tokenizer_dir, small_units):
     config = make_config(make_rows(200) + make_rows(50, 1, source="wildchat"), sequence_length=None)
     manifest = prepare(config)

@@ -12,6 +12,7 @@ from data_tools.indexed import IndexedReader, add_suffix, token_dtype, write_ind
 from data_tools.inspect import spans
 from data_tools.packed import PackedShard
 from data_tools.prepare import prepare
+from data_tools.publish import PackSettings
 from data_tools.renderer import Renderer
 from data_tools.repack import repack
 from data_tools.shards import Shard
@@ -160,15 +161,15 @@ def test_packed_bins_are_whole_documents_with_their_masks_and_sources(shard_pref
 def test_repack_changes_only_the_packing(shard_prefix):
     tokens = add_suffix(shard_prefix, ".bin").read_bytes()
     longest = Shard.open(shard_prefix).manifest.longest
-    manifest = repack(shard_prefix, 2 * longest, seed=3)
+    manifest = repack(shard_prefix, PackSettings(2 * longest, seed=3))
     assert (
         manifest.pack.sequence_length == 2 * longest and PackedShard.open(shard_prefix).sequence_length == 2 * longest
     )
     assert add_suffix(shard_prefix, ".bin").read_bytes() == tokens
     verify(shard_prefix)
     with pytest.raises(DataError, match="do not fit"):
-        repack(shard_prefix, longest - 1)
-    kept = repack(shard_prefix, longest - 1, on_long="drop")
+        repack(shard_prefix, PackSettings(longest - 1, seed=0))
+    kept = repack(shard_prefix, PackSettings(longest - 1, seed=0), on_long="drop")
     assert kept.pack.documents < kept.documents
     verify(shard_prefix)
     with pytest.raises(DataError, match="more than the sequence length"):
