@@ -8,7 +8,7 @@ is right more often on the training rows is used. It never sees the rows it is m
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,9 +69,11 @@ def fit(spec: TaskSpec, rows: Sequence[Row]) -> AnswerFrequency | None:
     keyed = [(key, part_of(spec, row)) for row in rows if (key := answer_key(row)) is not None]
     if not keyed:
         return None
-    fitted = [_fit(by, keyed) for by in ("text", "position")]
-    score: Callable[[AnswerFrequency], float] = lambda f: sum(f.right(key, part) for key, part in keyed)  # noqa: E731
-    return max(fitted, key=score)
+
+    def right(predictor: AnswerFrequency) -> float:
+        return sum(predictor.right(key, part) for key, part in keyed)
+
+    return max((_fit(by, keyed) for by in ("text", "position")), key=right)
 
 
 def _fit(by: By, keyed: Sequence[tuple[AnswerKey, str | None]]) -> AnswerFrequency:

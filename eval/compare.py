@@ -179,9 +179,6 @@ def _compare_task(
     right = np.array([y.value for _, y in pairs], dtype=np.float64)
     differences = right - left
     statistic = Clustered.of(differences.tolist(), [x.cluster for x, _ in pairs])
-    resampled = bootstrap.means(f"pair/{a.task}", [statistic])[:, 0]
-    low, high = bootstrap.interval(statistic.mean, resampled, clusters=statistic.effective_clusters)
-    estimate = Estimate(statistic.mean, max(-1.0, low), min(1.0, high), statistic.n, statistic.clusters)
     lost, won = int(((left > 0.5) & (right <= 0.5)).sum()), int(((left <= 0.5) & (right > 0.5)).sum())
     binary = bool(np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all())
     deviation = float(np.std(differences, ddof=1)) if len(pairs) > 1 else 0.0
@@ -195,7 +192,7 @@ def _compare_task(
         profile=a.profile,
         before=float(left.mean()),
         after=float(right.mean()),
-        difference=estimate,
+        difference=bootstrap.difference(f"pair/{a.task}", statistic),
         p=sign_flip_p(statistic.sums, seed=bootstrap.seed, flips=bootstrap.draws),
         p_holm=1.0,
         mcnemar_p=mcnemar_exact(lost, won) if binary and statistic.clusters == statistic.n else None,

@@ -47,11 +47,11 @@ class Load:
     likely_completion_tokens: float = 0.0
     most_completion_tokens: float = 0.0
 
-    def add(self, prompt: float, likely: float, most: float, *, times: float = 1.0) -> None:
-        self.calls += times
-        self.prompt_tokens += prompt * times
-        self.likely_completion_tokens += likely * times
-        self.most_completion_tokens += most * times
+    def add(self, other: Load, times: float = 1.0) -> None:
+        self.calls += other.calls * times
+        self.prompt_tokens += other.prompt_tokens * times
+        self.likely_completion_tokens += other.likely_completion_tokens * times
+        self.most_completion_tokens += other.most_completion_tokens * times
 
     def cost_usd(self, price: Price, *, most: bool) -> float:
         completion = self.most_completion_tokens if most else self.likely_completion_tokens
@@ -90,10 +90,7 @@ class Estimate:
         total = Load()
         for task in self.tasks:
             if (one := task.loads.get(role)) is not None:
-                total.calls += one.calls
-                total.prompt_tokens += one.prompt_tokens
-                total.likely_completion_tokens += one.likely_completion_tokens
-                total.most_completion_tokens += one.most_completion_tokens
+                total.add(one)
         return total
 
     @property
@@ -128,7 +125,7 @@ class _Rehearsal:
             text = lines[self.spoken[seat] % len(lines)]
             self.spoken[seat] += 1
             prompt = _tokens(ask.view)
-            self.loads[role].add(prompt, min(most, estimate_tokens(len(text))), most)
+            self.loads[role].add(Load(1, prompt, min(most, estimate_tokens(len(text))), most))
             return text
 
         return ScriptedPlayer(say)
@@ -138,7 +135,7 @@ class _Rehearsal:
         found = self.judges[spec]
         self.questions.append(Question(found, dict(fields)))
         characters = sum(len(m.content) for m in messages_of(found, fields, seed))
-        self.loads[found.role].add(estimate_tokens(characters), found.max_tokens / 3, found.max_tokens)
+        self.loads[found.role].add(Load(1, estimate_tokens(characters), found.max_tokens / 3, found.max_tokens))
         return JudgeFailed("a rehearsal has no verdict")
 
 
@@ -154,11 +151,7 @@ async def estimate(plan: EvalPlan, done: Collection[str] = ()) -> Estimate:
         loads: dict[str, Load] = defaultdict(Load)
         for rehearsal, _ in heard:
             for role, load in rehearsal.loads.items():
-                share = len(left) / len(heard)
-                loads[role].calls += load.calls * share
-                loads[role].prompt_tokens += load.prompt_tokens * share
-                loads[role].likely_completion_tokens += load.likely_completion_tokens * share
-                loads[role].most_completion_tokens += load.most_completion_tokens * share
+                loads[role].add(load, len(left) / len(heard))
             longest = max([longest, *map(_tokens, rehearsal.prompts)])
             questions |= {q.spec.id: q for q in rehearsal.questions}
         prompts += [rehearsal.prompts[0] for rehearsal, _ in heard[:1] if rehearsal.prompts]

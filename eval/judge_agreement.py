@@ -11,7 +11,7 @@ import numpy as np
 from common.config import Config
 from eval.compare import paired_items
 from eval.results import Results
-from eval.stats import F64, Clustered, Estimate, JointBootstrap
+from eval.stats import F64, Clustered, Estimate, JointBootstrap, midranks
 
 
 class JudgeAgreement(Config):
@@ -45,9 +45,7 @@ def judge_agreement(a: Results, b: Results, *, seed: int = 0) -> tuple[JudgeAgre
         left = np.array([x.value for x, _ in pairs], dtype=np.float64)
         right = np.array([y.value for _, y in pairs], dtype=np.float64)
         statistic = Clustered.of((right - left).tolist(), [x.cluster for x, _ in pairs])
-        draws = bootstrap.means(f"judges/{task.task}", [statistic])[:, 0]
-        low, high = bootstrap.interval(statistic.mean, draws, clusters=statistic.effective_clusters)
-        gap = Estimate(statistic.mean, max(-1.0, low), min(1.0, high), statistic.n, statistic.clusters)
+        gap = bootstrap.difference(f"judges/{task.task}", statistic)
         disagree = float(np.mean((left > 0.5) != (right > 0.5)))
         found.append(JudgeAgreement(task=task.task, gap=gap, spearman=spearman(left, right), disagree=disagree))
     return tuple(found)
@@ -55,13 +53,7 @@ def judge_agreement(a: Results, b: Results, *, seed: int = 0) -> tuple[JudgeAgre
 
 def spearman(a: F64, b: F64) -> float | None:
     """Rank correlation with mid-ranks for ties; None when a side is constant."""
-    left, right = _midranks(a), _midranks(b)
+    left, right = midranks(a), midranks(b)
     if np.ptp(left) == 0 or np.ptp(right) == 0:
         return None
     return float(np.corrcoef(left, right)[0, 1])
-
-
-def _midranks(values: F64) -> F64:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray(((ends - counts + 1 + ends) / 2)[inverse], dtype=np.float64)

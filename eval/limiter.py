@@ -1,7 +1,7 @@
 """How many episodes are in flight: fixed, or growing while all goes well and shrinking on failures.
 
-Additive increase (+1 per full round without a failure), multiplicative decrease (×0.8, once per round), the rule of
-congestion control. One event loop; no locks.
+The rule of congestion control: per full round without a failure the limit doubles (slow start), after the first
+failure it grows by one; a failure cuts it to 0.8 of it, once per round. One event loop; no locks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Limiter:
         self._running = 0
         self._clean = 0
         self._since_cut = 0
+        self._slow_start = True
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
@@ -42,13 +43,12 @@ class Limiter:
         self._clean += 1
         self._since_cut += 1
         if self._config.adaptive and self._clean >= self.limit and self.limit < self._config.limit:
-            # Doubling at first (slow start ends at the first failure), then one at a time.
-            self.limit = min(self._config.limit, self.limit + 1)
+            self.limit = min(self._config.limit, 2 * self.limit if self._slow_start else self.limit + 1)
             self._clean = 0
 
     def strained(self) -> None:
         """An engine or partner failed: fewer at once."""
-        self._clean = 0
+        self._clean, self._slow_start = 0, False
         if self._config.adaptive and self._since_cut >= self.limit // 2:
             self.limit = max(1, int(self.limit * SHRINK))
             self._since_cut = 0

@@ -7,7 +7,7 @@ newer schema is refused (DataError); writing is atomic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -211,10 +211,15 @@ def text_table(results: Results) -> str:
         label = "SOUL-Index" if i.complete else "SOUL-Index (partial)"
         lines.append([label, "", results.profile, str(i.estimate.n), "", "", "↑", *_value_cells(i.estimate), ""])
         lines.append(["micro-average", "", results.profile, str(i.micro.n), "", "", "↑", *_value_cells(i.micro), ""])
-    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+    return "\n".join([markdown_table(lines), *_remarks(results)])
+
+
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """Rows of equal length, the first of them the head, as a table whose columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rendered = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
     rendered.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join([*rendered, *_remarks(results)])
+    return "\n".join(rendered)
 
 
 def _remarks(results: Results) -> list[str]:

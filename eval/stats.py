@@ -126,6 +126,11 @@ class JointBootstrap:
         low, high = interval(statistic.mean, resampled, clusters=statistic.effective_clusters)
         return Estimate(statistic.mean, low, high, statistic.n, statistic.clusters)
 
+    def difference(self, name: str, statistic: Clustered) -> Estimate:
+        """Mean and interval of paired differences of values in [0, 1]."""
+        e = self.estimate(name, statistic)
+        return Estimate(e.value, max(-1.0, e.low), min(1.0, e.high), e.n, e.clusters)
+
     def interval(self, value: float, resampled: F64, *, clusters: float) -> tuple[float, float]:
         """Percentile interval of `resampled` [B], its tails widened for few clusters (Hesterberg's correction).
 
@@ -226,6 +231,13 @@ def sign_flip_p(cluster_sums: F64, *, seed: int, flips: int = 10_000) -> float:
         signs = rng.integers(0, 2, (rows, size), dtype=np.int8) * np.int8(2) - np.int8(1)
         hits += int((np.abs(signs @ sums) >= threshold).sum())
     return (hits + 1) / (flips + 1)
+
+
+def midranks(values: F64) -> F64:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return np.asarray(((ends - counts + 1 + ends) / 2)[inverse], dtype=np.float64)
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:

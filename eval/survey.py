@@ -17,7 +17,8 @@ import numpy as np
 from common.config import Config
 from common.seeds import derive_seed
 from envs.registry import SurveyAnswer
-from eval.human_likeness.style import F64, wasserstein
+from eval.human_likeness.style import wasserstein
+from eval.stats import F64
 
 LEAST = 5
 """Readable answers of both sides that a question needs."""
@@ -79,13 +80,15 @@ def _question(name: str, answers: Sequence[Answered], seed: int) -> QuestionDist
         return None
     rng = np.random.Generator(np.random.PCG64(derive_seed(seed, "survey", name)))
     numeric = all(isinstance(v, int | float) for v in (*given, *people))
-    js = lambda a, b: _categories_js(a, b)  # noqa: E731
     w1 = w1_floor = ratio = None
     if numeric:
         a, b = np.array(given, dtype=np.float64), np.array(people, dtype=np.float64)
         span = float(max(a.max(), b.max()) - min(a.min(), b.min())) or 1.0
-        scaled = lambda x, y: wasserstein(np.asarray(x, np.float64), np.asarray(y, np.float64)) / span  # noqa: E731
-        w1, w1_floor = scaled(a, b), _floor(people, scaled, rng)
+
+        def scaled(x: Sequence[object], y: Sequence[object]) -> float:
+            return wasserstein(np.asarray(x, np.float64), np.asarray(y, np.float64)) / span
+
+        w1, w1_floor = scaled(given, people), _floor(people, scaled, rng)
         ratio = float(a.var() / b.var()) if b.var() > 0 else None
     return QuestionDistribution(
         question=name,
@@ -93,8 +96,8 @@ def _question(name: str, answers: Sequence[Answered], seed: int) -> QuestionDist
         unreadable=len(answers) - len(given),
         w1=w1,
         w1_floor=w1_floor,
-        js=js(given, people),
-        js_floor=_floor(people, js, rng),
+        js=_categories_js(given, people),
+        js_floor=_floor(people, _categories_js, rng),
         variance_ratio=ratio,
     )
 

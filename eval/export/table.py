@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eval.results import PartResult, Results, TaskResult
+from eval.results import PartResult, Results, TaskResult, markdown_table
 from eval.stats import Estimate
 
 Z95 = 1.96
@@ -17,11 +17,7 @@ HEAD = ("Tasks", "Version", "Filter", "n-shot", "Metric", "", "Value", "", "Stde
 
 def markdown(results: Results) -> str:
     """The table; parts of a task are indented below it."""
-    lines = [HEAD, *(row for t in results.tasks for row in _rows(t))]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(HEAD))]
-    rendered = ["|" + "|".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + "|" for line in lines]
-    rendered.insert(1, "|" + "|".join("-" * w for w in widths) + "|")
-    return "\n".join(rendered)
+    return markdown_table([HEAD, *(row for t in results.tasks for row in _rows(t))])
 
 
 def _rows(t: TaskResult) -> list[tuple[str, ...]]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from common.errors import UsageError
 from eval.human_likeness.text import Utterance, normalise, words
+from eval.stats import midranks
 
 FOLDS = 5
 MAX_TURNS = 2_000
@@ -84,11 +85,6 @@ def _subsample(side: Sequence[Utterance], rng: np.random.Generator) -> list[Utte
 
 def rank_auroc(scores: np.ndarray, labels: np.ndarray) -> float:
     """Probability that a positive outranks a negative, ties counted half (Mann-Whitney)."""
-    order = np.argsort(scores, kind="stable")
-    ranks = np.empty(len(scores))
-    _, inverse, tied = np.unique(scores[order], return_inverse=True, return_counts=True)
-    ends = np.cumsum(tied)
-    ranks[order] = ((ends - tied + 1 + ends) / 2)[inverse]
     positives = int(labels.sum())
     negatives = len(labels) - positives
-    return float((ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return float((midranks(scores)[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))

@@ -15,7 +15,7 @@ import numpy as np
 
 from common.config import Config
 from common.seeds import derive_seed
-from eval.human_likeness.spread import bigrams, self_similarity
+from eval.human_likeness.spread import bigrams, jaccard, self_similarity
 from eval.human_likeness.text import Utterance
 from eval.stats import Clustered, Estimate, JointBootstrap
 
@@ -66,7 +66,7 @@ def _between(groups: Sequence[Sequence[Utterance]], seed: int) -> float:
     for _ in range(min(PAIRS, len(groups) * (len(groups) - 1))):
         i, j = rng.choice(len(groups), 2, replace=False)
         a, b = (bigrams(groups[k][int(rng.integers(len(groups[k])))].text) for k in (i, j))
-        out.append(len(a & b) / len(a | b) if a | b else 1.0)
+        out.append(jaccard(a, b))
     return float(np.mean(out))
 
 

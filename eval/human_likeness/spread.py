@@ -59,8 +59,13 @@ def self_similarity(side: Side) -> float:
         if len(grams) < 2:
             continue
         pairs = list(combinations(grams, 2))[:_MAX_PAIRS]
-        scores.append(np.mean([len(a & b) / len(a | b) if a | b else 1.0 for a, b in pairs]))
+        scores.append(np.mean([jaccard(a, b) for a, b in pairs]))
     return float(np.mean(scores)) if scores else 0.0
+
+
+def jaccard(a: frozenset[tuple[str, str]], b: frozenset[tuple[str, str]]) -> float:
+    """Share of what either has that both have; 1 for two empty sets."""
+    return len(a & b) / len(a | b) if a | b else 1.0
 
 
 @lru_cache(maxsize=100_000)

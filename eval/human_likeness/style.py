@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from eval.human_likeness.text import Utterance, words
+from eval.stats import F64
 
 Side = Sequence[Utterance]
-F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Jensen-Shannon divergence of word frequencies; log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi
 and Quinn 2008), which names the words to blame; Burrows' Delta over function words (Burrows 2002), which is robust to
-topic; MATTR (Covington and McFall 2010), HD-D (McCarthy and Jarvis 2007) and Yule's K (Yule 1944).
+topic; MATTR (Covington and McFall 2010), HD-D (McCarthy and Jarvis 2007) and Yule's K (Yule 1944), as MirrorBench
+computes them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from eval.human_likeness.style import F64, MeasureSpec, Side, jensen_shannon
+from envs.tasks.mirrorbench.lexical import hdd, mattr, yules_k
+from eval.human_likeness.style import MeasureSpec, Side, jensen_shannon
 from eval.human_likeness.text import words
+from eval.stats import F64
 
 FUNCTION_WORDS: tuple[str, ...] = tuple(
     """
@@ -29,8 +32,6 @@ FUNCTION_WORDS: tuple[str, ...] = tuple(
     """.split()  # noqa: SIM905
 )
 
-MATTR_WINDOW = 50
-HDD_SAMPLE = 42
 _VOCABULARY = 5_000
 
 
@@ -99,46 +100,6 @@ def _function_counts(text: str) -> F64:
     """Counts of the function words, and of all words at the end."""
     found = Counter(words(text))
     return np.array([*(found[w] for w in FUNCTION_WORDS), found.total()], dtype=np.float64)
-
-
-def mattr(tokens: Sequence[str], window: int = MATTR_WINDOW) -> float:
-    """Moving-average type-token ratio; plain type-token ratio for a text no longer than the window."""
-    if not tokens:
-        return 0.0
-    if len(tokens) <= window:
-        return len(set(tokens)) / len(tokens)
-    inside = Counter(tokens[:window])
-    total = len(inside)
-    for out, into in zip(tokens, tokens[window:], strict=False):
-        inside[out] -= 1
-        if not inside[out]:
-            del inside[out]
-        inside[into] += 1
-        total += len(inside)
-    return total / window / (len(tokens) - window + 1)
-
-
-def hdd(tokens: Sequence[str], sample: int = HDD_SAMPLE) -> float:
-    """HD-D: expected type-token ratio of a random sample of `sample` tokens (hypergeometric)."""
-    n = len(tokens)
-    sample = min(sample, n)
-    if not n:
-        return 0.0
-    log_all = _log_choose(n, sample)
-    absent = (
-        math.exp(_log_choose(n - c, sample) - log_all) if n - c >= sample else 0.0 for c in Counter(tokens).values()
-    )
-    return sum(1 - p for p in absent) / sample
-
-
-def yules_k(tokens: Sequence[str]) -> float:
-    """Yule's K: 10^4 (Σ c² − n) / n², higher is more repetitive."""
-    n = len(tokens)
-    return 1e4 * (sum(c * c for c in Counter(tokens).values()) - n) / (n * n) if n else 0.0
-
-
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def _tokens(side: Side) -> list[str]:

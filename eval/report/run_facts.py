@@ -6,7 +6,8 @@ Reads only. Files of another version or half-written ones are left out, never an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,5 +175,4 @@ def pieces_of(tokenizer_folder: Path) -> TokenPieces | None:
     if not path.is_file():
         return None
     tokenizer = Tokenizer.from_file(str(path))
-    decode: Callable[[list[int]], str] = lambda ids: tokenizer.decode(ids, skip_special_tokens=False)  # noqa: E731
-    return token_pieces(decode)
+    return token_pieces(partial(tokenizer.decode, skip_special_tokens=False))

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from common.errors import UsageError
+from envs.tasks.mirrorbench.lexical import hdd, mattr, yules_k
 from eval.human_likeness import Utterance, human_likeness
 from eval.human_likeness.classifier import FEATURES, auroc, rank_auroc
 from eval.human_likeness.spread import TRAITS, between_person_sd, self_similarity
 from eval.human_likeness.style import HABITS, SLOP, jensen_shannon, kolmogorov_smirnov, rate, wasserstein
 from eval.human_likeness.text import normalise, words
-from eval.human_likeness.words import burrows_delta, hdd, log_odds, mattr, yules_k
+from eval.human_likeness.words import burrows_delta, log_odds
 from eval.report import HumanLikeness
 from eval.report.write import render_report
 

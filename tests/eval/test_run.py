@@ -298,17 +298,20 @@ def test_results_survive_saving_and_other_schemas_are_refused(tmp_path: Path) ->
 
 
 def test_concurrency_shrinks_on_failures_and_recovers() -> None:
-    limiter = Limiter(ConcurrencyConfig(limit=20, start=10))
+    limiter = Limiter(ConcurrencyConfig(limit=50, start=10))
     for _ in range(10):
         limiter.succeeded()
-    assert limiter.limit == 11
+    assert limiter.limit == 20, "doubled until something fails"
     limiter.strained()
-    assert limiter.limit == 8
+    assert limiter.limit == 16
     limiter.strained()
-    assert limiter.limit == 8, "one cut per round of failures"
-    for _ in range(400):
+    assert limiter.limit == 16, "one cut per round of failures"
+    for _ in range(16):
         limiter.succeeded()
-    assert limiter.limit == 20
+    assert limiter.limit == 17, "one at a time after a failure"
+    for _ in range(2000):
+        limiter.succeeded()
+    assert limiter.limit == 50
 
 
 def test_no_more_episodes_in_flight_than_the_limit() -> None:

@@ -44,8 +44,8 @@ def hdd(tokens: Sequence[Hashable], sample: int = HDD_SAMPLE) -> float:
     if n == 0:
         return 0.0
     sample = min(sample, n)
-    draws = math.comb(n, sample)
-    return sum(1 - math.comb(n - count, sample) / draws for count in Counter(tokens).values()) / sample
+    draws, words_by_count = math.comb(n, sample), Counter(Counter(tokens).values())
+    return sum(w * (1 - math.comb(n - count, sample) / draws) for count, w in words_by_count.items()) / sample
 
 
 def yules_k(tokens: Sequence[Hashable]) -> float:
