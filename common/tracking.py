@@ -23,11 +23,13 @@ class WandbConfig(Config):
     """Copy the metrics to Weights & Biases (extra `wandb`). metrics.jsonl is written in any case."""
 
     project: str = "osim"
+    """Project in Weights & Biases."""
     entity: str | None = None
     """Team or user; null: the key's own."""
     name: str | None = None
     """Null: the name of the run folder."""
     tags: tuple[str, ...] = ()
+    """Tags of the run."""
     mode: Literal["offline", "online"] = "offline"
     """offline: files in RUN/logs/wandb, for `wandb sync` later; online: WANDB_API_KEY must be set."""
 

@@ -42,6 +42,7 @@ class PrepareConfig(Config):
     """Corpora to one shard."""
 
     inputs: tuple[InputConfig, ...] = Field(min_length=1)
+    """Corpus files and how often each row is used."""
     tokenizer: Path
     """A Hugging Face tokenizer folder."""
     output: Path
@@ -49,6 +50,7 @@ class PrepareConfig(Config):
     template: Literal["chatml", "llama3"] | None = None
     """Chat template; by default the one whose special tokens the tokenizer has."""
     trained_roles: tuple[Literal["system", "user", "assistant", "tool"], ...] = ("assistant",)
+    """Roles whose content and end token are trained."""
     sources: dict[str, SourceRule] = Field(default_factory=dict)
     """Rules of sources beside the built-in ones (or instead of them)."""
     strip_system: bool = False
@@ -62,7 +64,9 @@ class PrepareConfig(Config):
     on_long: Literal["truncate", "split", "drop"] = "drop"
     """Rows longer than sequence_length."""
     on_bad_row: Literal["stop", "skip"] = "stop"
+    """A row that cannot be used: stop with file and row number, or leave it out and count it."""
     pack_window: int = Field(default=100_000, ge=1)
+    """Documents that are packed together; what fits nowhere goes to the next window."""
     max_segments: int = Field(default=256, ge=1)
     """Documents per bin at most."""
     mixture: MixtureConfig | None = None
@@ -80,6 +84,7 @@ class PrepareConfig(Config):
     shard_job: int = Field(default=0, ge=0)
     """Which of `shard_jobs` independent jobs this is; their outputs are joined by `osim data merge`."""
     shard_jobs: int = Field(default=1, ge=1)
+    """Into how many independent jobs the corpus is divided."""
     overwrite: bool = False
     """Replace an output that was made with another configuration."""
 

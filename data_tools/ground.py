@@ -64,11 +64,15 @@ class GroundConfig(Config):
     """Endpoint, limits and checks."""
 
     model: str
+    """Name of the model that writes the contexts."""
     base_url: str | None = None
+    """OpenAI-compatible address; None: OPENAI_BASE_URL, else the SDK's default."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; local servers need none."""
     concurrency: int = Field(default=16, ge=1)
+    """Requests in flight at most."""
     timeout_s: float = Field(default=60.0, gt=0)
+    """Longest wait for one answer."""
     max_attempts: int = Field(default=3, ge=1)
     """Answers asked for per row until one is valid; transport errors are retried by the client besides."""
     leak_words: int = Field(default=6, ge=2)
@@ -76,11 +80,17 @@ class GroundConfig(Config):
     max_context_chars: int = Field(default=8000, ge=100)
     """Of the conversation shown to the model; the beginning is kept."""
     usd_per_million_input: float = Field(default=0.0, ge=0)
+    """Price of a million prompt tokens."""
     usd_per_million_output: float = Field(default=0.0, ge=0)
+    """Price of a million answered tokens."""
     max_usd: float | None = Field(default=None, gt=0)
+    """The run stops (exit 3) before it spends more."""
     max_failure_share: float = Field(default=0.2, ge=0, le=1)
+    """Share of rows without a valid context above which the run stops (exit 3)."""
     sources: dict[str, SourceRule] = Field(default_factory=dict)
+    """Rules of further data sources: who of a row is the human."""
     default_source: str = ""
+    """data_source of rows that name none."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class DecodingConfig(Config):
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy, as in the published SOUL numbers."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw from the smallest set of tokens with this probability; 1: from all."""
     top_k: int = -1
     """-1: all tokens. An API model gets top_p and top_k only where they are set: not every server knows them."""
     max_tokens: int = Field(default=512, ge=1)
@@ -36,14 +37,18 @@ class ConcurrencyConfig(Config):
     """Episodes in flight. Adaptive: it starts at `start`, grows while all goes well and shrinks on failures."""
 
     limit: int = Field(default=64, ge=1)
+    """Episodes in flight at most."""
     start: int = Field(default=16, ge=1)
+    """Episodes in flight at first."""
     adaptive: bool = True
+    """False: always `limit`."""
 
 
 class StatisticsConfig(Config):
     """95 % intervals: one joint cluster bootstrap over all tasks."""
 
     draws: int = Field(default=4_000, ge=200)
+    """Bootstrap draws."""
 
 
 class EvalConfig(Config):
@@ -52,11 +57,13 @@ class EvalConfig(Config):
     suite: str = "quick"
     """soul, soul-core, quick, or task names separated by commas."""
     split: str = "test"
+    """Split of the tasks' rows."""
     limit: int | None = Field(default=None, ge=1)
     """Rows per task; None takes all that the task has."""
     epochs: int = Field(default=1, ge=1)
     """Plays of each row, with different seeds."""
     seed: int = 0
+    """Of rows, sampling and statistics."""
     profile: Literal["strict", "soul", "author"] = "strict"
     """Scorer profile; a task without it is scored by `strict`, and the results say so."""
     decoding: DecodingConfig = DecodingConfig()

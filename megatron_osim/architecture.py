@@ -30,19 +30,28 @@ class MoeConfig(Config):
     """Mixture of experts, with the field names of Qwen3-MoE's config.json."""
 
     num_experts: int = Field(gt=1)
+    """Experts of a layer."""
     num_experts_per_tok: int = Field(gt=0)
+    """Experts that a token is routed to."""
     moe_intermediate_size: int = Field(gt=0)
+    """Width of one expert."""
     norm_topk_prob: bool = True
+    """The weights of a token's experts add up to 1."""
     router_aux_loss_coef: float = 0.001
+    """Weight of the load-balancing loss."""
 
 
 class RopeScalingConfig(Config):
     """Llama 3.1's rotary scaling (rope_type llama3). Megatron-Core fixes all its constants but the factor."""
 
     factor: float = 8.0
+    """By how much low frequencies are stretched."""
     low_freq_factor: float = 1.0
+    """Wavelengths above the original context divided by this are stretched whole."""
     high_freq_factor: float = 4.0
+    """Wavelengths below the original context divided by this stay as they are."""
     original_max_position_embeddings: int = 8192
+    """Context before the scaling."""
 
     @model_validator(mode="after")
     def _check(self) -> RopeScalingConfig:
@@ -55,22 +64,39 @@ class ArchitectureConfig(Config):
     """A decoder-only model of the Qwen3, Qwen2.5 or Llama-3 family."""
 
     model_type: Family = "qwen3"
+    """Family, as in a Hugging Face config.json."""
     vocab_size: int = Field(gt=0)
+    """Rows of the embedding."""
     hidden_size: int = Field(gt=0)
+    """Width of the residual stream."""
     intermediate_size: int = Field(gt=0)
+    """Width of the feed-forward layer."""
     num_hidden_layers: int = Field(gt=0)
+    """Decoder layers."""
     num_attention_heads: int = Field(gt=0)
+    """Query heads."""
     num_key_value_heads: int = Field(gt=0)
+    """Key and value heads (grouped-query attention)."""
     head_dim: int = Field(gt=0)
+    """Width of a head."""
     max_position_embeddings: int = 32768
+    """Longest position that the model is made for."""
     rope_theta: float = 1_000_000.0
+    """Base of the rotary frequencies."""
     rope_scaling: RopeScalingConfig | None = None
+    """Llama 3's scaling of the rotary frequencies; None: none."""
     rms_norm_eps: float = 1e-6
+    """Epsilon of the norms."""
     tie_word_embeddings: bool = False
+    """Embedding and output layer are one matrix."""
     initializer_range: float = 0.02
+    """Standard deviation of random weights."""
     moe: MoeConfig | None = None
+    """Experts instead of dense feed-forward layers; None: dense."""
     bos_token_id: int | None = None
+    """Written to the export's config.json."""
     eos_token_id: int | tuple[int, ...] | None = None
+    """Written to the export's config.json."""
 
     @model_validator(mode="after")
     def _check(self) -> ArchitectureConfig:

@@ -20,19 +20,27 @@ class ParallelConfig(Config):
     """How the model is split over ranks. Data parallel size = world size / (tensor * pipeline * context)."""
 
     tensor: int = Field(default=1, ge=1)
+    """Ranks that share each matrix (tensor parallel)."""
     pipeline: int = Field(default=1, ge=1)
+    """Stages of layers, one after the other (pipeline parallel)."""
     virtual_pipeline: int | None = Field(default=None, ge=2)
     """Model chunks per pipeline stage (interleaved 1F1B)."""
     context: int = Field(default=1, ge=1)
+    """Ranks that share each sequence (context parallel)."""
     expert: int = Field(default=1, ge=1)
+    """Ranks that share the experts of a layer (expert parallel)."""
     sequence_parallel: bool = False
     """Split the norms and residuals along the sequence over the tensor parallel ranks."""
     distributed_optimizer: bool = True
     """Shard optimizer state over the data parallel ranks."""
     overlap_grad_reduce: bool = False
+    """Reduce gradients over the replicas while the backward pass goes on."""
     batch_p2p_comm: bool = False
+    """Send and receive between pipeline stages in one batched call."""
     overlap_p2p_comm: bool = False
+    """Send between pipeline stages while computing (interleaved schedule)."""
     deallocate_pipeline_outputs: bool = True
+    """Free a stage's output as soon as it is sent."""
     recompute: Literal["none", "selective", "full"] = "none"
     """Activation recomputation: core attention only (selective) or whole layers (full)."""
     context_comm: Literal["p2p", "a2a", "all_gather"] = "p2p"
@@ -52,6 +60,7 @@ class LoRAConfig(Config):
     """Low-rank adapters on all linear layers of the decoder; everything else is frozen (megatron_osim/lora.py)."""
 
     rank: int = Field(default=32, ge=1)
+    """Inner dimension of the adapters."""
     alpha: float = Field(default=64.0, gt=0)
     """The adapter's output is multiplied by alpha / rank."""
 
@@ -76,13 +85,19 @@ class OptimizerConfig(Config):
     """AdamW with fp32 master weights and a learning rate that is a pure function of the step."""
 
     lr: float = Field(default=1e-5, gt=0)
+    """Largest learning rate."""
     min_lr: float = Field(default=0.0, ge=0)
+    """Where the schedule ends."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """How lr falls to min_lr after the warm-up."""
     warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which the learning rate rises linearly to lr."""
     decay_steps: int | None = Field(default=None, gt=0)
     """Steps until min_lr is reached, warm-up included; None = the steps of the run."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay of the first and second moment."""
     eps: float = 1e-8
+    """AdamW's epsilon."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Not applied to biases and norms."""
     clip_grad: float = Field(default=1.0, ge=0)
@@ -104,7 +119,9 @@ class CheckpointConfig(Config):
     """When checkpoints are written and which are kept. The last step is always saved."""
 
     every_steps: int | None = Field(default=None, gt=0)
+    """Steps between two checkpoints; None: the last step alone."""
     keep_last: int = Field(default=2, ge=1)
+    """How many of the newest are kept."""
     keep_every: int | None = Field(default=None, gt=0)
     """Checkpoints whose step is a multiple of this are never deleted."""
 
@@ -113,7 +130,9 @@ class SourceConfig(Config):
     """One source of training data: packed shards."""
 
     name: str
+    """Label in metrics."""
     prefixes: tuple[Path, ...] = Field(min_length=1)
+    """PREFIXes of the shards, as `osim data prepare --output` named them."""
     weight: float | None = Field(default=None, gt=0)
     """Share of the mixture; None = in proportion to its bins (one epoch sees every bin once)."""
 
@@ -122,9 +141,11 @@ class DataConfig(Config):
     """What is read, in which mixture."""
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    """What is trained on."""
     sequence_length: int = Field(gt=0)
     """Tokens of one packed bin at most."""
     validation: tuple[SourceConfig, ...] = ()
+    """What the validation loss is measured on, each source by itself."""
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -148,6 +169,7 @@ class AnomalyConfig(Config):
     loss_spike_factor: float | None = Field(default=None, gt=1)
     """The same for the loss."""
     window: int = Field(default=50, ge=5)
+    """Steps whose median is the norm for both spike factors."""
     max_skips: int = Field(default=10, ge=0)
     """Most steps that may be skipped in a row; one more ends the run (exit 3)."""
 
@@ -158,7 +180,9 @@ class ProfileConfig(Config):
     first_step: int = Field(default=3, ge=0)
     """Steps before it warm up."""
     steps: int = Field(default=2, ge=1)
+    """Steps that are recorded."""
     ranks: tuple[int, ...] = (0,)
+    """Ranks that record."""
     memory: bool = False
     """Also record allocations."""
 
@@ -171,6 +195,7 @@ class GenerationConfig(Config):
     """
 
     every_steps: int = Field(gt=0)
+    """Steps between two evaluations."""
     recipe: Path
     """A recipe of `osim eval run` (any subset of the suite); its model.path is replaced by the export."""
     keep_exports: bool = False
@@ -206,7 +231,9 @@ class MidtrainConfig(Config):
     global_batch: int = Field(gt=0)
     """Packed bins of one optimizer step, over all replicas."""
     seed: int = 0
+    """Of the random weights and of the order of the data."""
     validate_every: int | None = Field(default=None, gt=0)
+    """Steps between two validations of `data.validation`; None: never."""
     validation_bins: int = Field(default=32, gt=0)
     """Bins of each validation source that are read."""
     export_hf: bool = True

@@ -27,13 +27,17 @@ class TaskConfig(Config):
     weight: float = Field(default=1.0, gt=0)
     """Share of the prompts, relative to the other tasks'."""
     algorithm: AlgorithmConfig = Field(default_factory=GRPOConfig)
+    """How it is learnt: `name` is grpo, verbal_feedback, opd or expert_sft."""
     data: Path | None = None
     """File or folder with the task's published rows, for a task that ships none; read as `split`."""
     split: str = "train"
+    """Split of the task's rows."""
     rows: int | None = Field(default=None, gt=0)
     """At most this many rows of the split; needed for generated tasks, which never end."""
     rows_seed: int = 0
+    """Seed of generated rows."""
     profile: Literal["strict", "soul", "author"] = "strict"
+    """Scorer profile whose score is the reward."""
     seats: tuple[str, ...] | None = None
     """Learnable seats; None: all policy seats of the task. The others are played by the policy too, untrained."""
     samples_per_prompt: int | None = Field(default=None, ge=1)
@@ -51,8 +55,11 @@ class SamplingConfig(Config):
     """How rollouts are drawn. Other than temperature 1 and no truncation, rollouts are off the trained policy."""
 
     temperature: float = Field(default=1.0, gt=0)
+    """Divides the logits before drawing."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw from the smallest set of tokens with this probability; 1: from all."""
     top_k: int = -1
+    """Draw from the k likeliest tokens; -1: from all."""
     max_tokens: int = Field(default=512, ge=1)
     """Per turn; a task's own limit may be lower."""
     max_context_tokens: int = Field(default=2048, ge=2)
@@ -93,13 +100,17 @@ class RLConfig(Config):
     init_checkpoint: Path | None = None
     """Megatron checkpoint whose weights replace those of `model`."""
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    """The mixture. Each has its own algorithm."""
     steps: int = Field(gt=0)
+    """Rounds of playing, training and weight sync."""
     groups_per_step: int = Field(default=64, ge=1)
     """Prompts per step."""
     samples_per_prompt: int = Field(default=8, ge=1)
+    """Rollouts of one prompt: the size of a group."""
     mini_batches: int = Field(default=1, ge=1)
     """Optimizer steps per step, at most; whole prompts stay together."""
     max_tokens_per_micro_batch: int = Field(default=16384, gt=0)
+    """Tokens of one forward and backward pass."""
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
     rollout: RolloutConfig = RolloutConfig()
@@ -107,6 +118,7 @@ class RLConfig(Config):
     """Steps that rollouts may be older than the weights they train. 0: play, then train. 1: the next step is played
     while this one is trained (one step off-policy); loss.tis_cap bounds the importance weights."""
     max_concurrent_episodes: int = Field(default=64, ge=1)
+    """Episodes in flight at most."""
     weight_sync: WeightSyncConfig = WeightSyncConfig()
     gates: GateConfig = GateConfig()
     client: ClientConfig | None = None
@@ -120,10 +132,12 @@ class RLConfig(Config):
     """Train adapters on all linear layers alone; engines and exports get them merged. Null: train all weights."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=5e-6, schedule="constant")
     precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 keeps fp32 master weights and fp32 gradient accumulation."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """The teacher of opd `ema` is the running average of the weights: a <- decay a + (1 - decay) weights."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     seed: int = 0
+    """Of prompts, sampling and training."""
     wandb: WandbConfig | None = None
     export_hf: bool = True
     """Write RUN_DIR/hf when the run ends."""

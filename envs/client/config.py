@@ -28,13 +28,16 @@ class Price(Config):
     """US dollars per million tokens."""
 
     prompt: NonNegativeFloat = 0.0
+    """A million prompt tokens."""
     completion: NonNegativeFloat = 0.0
+    """A million answered tokens."""
 
 
 class Endpoint(Config):
     """An OpenAI-compatible chat endpoint and one of its models."""
 
     model: str
+    """Name of the model at the endpoint."""
     base_url: str | None = None
     """None: OPENAI_BASE_URL, else the SDK's default."""
     api_key_variable: str | None = None
@@ -42,17 +45,23 @@ class Endpoint(Config):
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
     """How JSON replies are asked for. Every reply is validated, however it was asked for."""
     price: Price = Price()
+    """What its tokens cost; 0: unknown or free."""
     max_concurrency: PositiveInt = 64
     """Upper bound; the limit adapts below it."""
     requests_per_minute: PositiveInt | None = None
+    """Rate limit that is kept; None: none."""
     tokens_per_minute: PositiveInt | None = None
+    """Rate limit that is kept; None: none."""
     attempt_timeout_s: PositiveFloat = 60.0
     """One HTTP request."""
     deadline_s: PositiveFloat = 300.0
     """One question, with all its repeats and re-asks."""
     max_retries: int = Field(default=5, ge=0)
+    """Repeats of a request that failed."""
     max_reasks: int = Field(default=2, ge=0)
+    """Further questions when a reply does not fit its schema."""
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    """Which request field bounds the reply: older servers know only max_tokens."""
     send_temperature: bool = True
     """False for models that refuse the field."""
     extra_body: dict[str, str | int | float | bool] = Field(default_factory=dict)
@@ -63,13 +72,19 @@ class ClientConfig(Config):
     """All roles of a run. A role without an endpoint cannot be asked."""
 
     judge: Endpoint | None = None
+    """Scores episodes of tasks that declare a judge."""
     partner: Endpoint | None = None
+    """Plays the seats that are not the policy's."""
     critic: Endpoint | None = None
+    """Writes verbal feedback for tasks that declare a critic."""
     auditor: Endpoint | None = None
+    """For judges of role auditor in tasks of your own; no shipped task asks one."""
     policy: Endpoint | None = None
+    """The evaluated model, where it is an API; set by `model.endpoint`."""
     max_usd: PositiveFloat | None = None
     """The run stops (exit 3) before it spends more."""
     cache: CacheMode = "live"
+    """Use of recorded replies: none; record all; replay, asking for what is missing; replay only."""
     cache_file: Path | None = None
     """SQLite file of recorded replies; needed unless cache is "live"."""
 

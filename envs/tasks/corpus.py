@@ -26,6 +26,7 @@ class GeneratedCorpusConfig(Config):
     """How much to generate, of what."""
 
     seed: int = 0
+    """Of stories and dialogues."""
     level: str = "hitom_mini"
     """Level of the Hi-ToM stories (envs/tasks/hitom/levels.py)."""
     stories: int = Field(default=2000, ge=0)
@@ -33,7 +34,9 @@ class GeneratedCorpusConfig(Config):
     dialogues: int = Field(default=400, ge=0)
     """Two-person dialogues in the train part; each gives one row per person."""
     heldout_stories: int = Field(default=100, ge=0)
+    """Story conversations in the held-out part."""
     heldout_dialogues: int = Field(default=50, ge=0)
+    """Dialogues in the held-out part."""
     shape: CorpusShape = CorpusShape()
 
 

@@ -27,14 +27,19 @@ class VllmConfig(Config):
     python: Path | None = None
     """Interpreter with vllm; None: this one."""
     tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs of the server."""
     max_context: int = Field(default=8192, ge=16)
+    """Longest prompt with its completion, in tokens."""
     gpu_memory: float = Field(default=0.85, gt=0, lt=1)
     """Share of a GPU's memory (of the machine's on a CPU)."""
     max_running_requests: int = Field(default=64, ge=1)
+    """Requests that it decodes at once."""
     extra_flags: tuple[str, ...] = ()
     """More flags of vLLM's own."""
     start_timeout_s: float = Field(default=900.0, gt=0)
+    """Longest wait for its first answer."""
     generate_timeout_s: float = Field(default=600.0, gt=0)
+    """Longest wait for one completion."""
 
 
 class EvalModelConfig(Config):

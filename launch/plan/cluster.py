@@ -17,7 +17,9 @@ class ClusterConfig(Config):
     """
 
     nodes: int = Field(default=1, ge=1)
+    """Nodes of the cluster."""
     gpus_per_node: int = Field(default=8, ge=1)
+    """GPUs of each."""
     gpu_memory_gib: float = Field(default=79.0, gt=0)
     """What torch sees of the card."""
     margin_gib: float = Field(default=8.0, ge=0)

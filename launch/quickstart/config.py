@@ -57,6 +57,7 @@ class TokenizerConfig(Config):
     """The byte-level BPE that is trained on the corpus."""
 
     vocab_size: int = Field(default=512, ge=260)
+    """Tokens of the vocabulary, bytes and special tokens included."""
 
 
 class QuickstartConfig(Config):
@@ -67,12 +68,14 @@ class QuickstartConfig(Config):
     prepare: PrepareConfig
     midtrain: MidtrainConfig
     midtrain_ranks: int = Field(default=2, ge=1)
+    """Local processes of midtraining."""
     engine: Literal["auto", "embedded", "sglang"] = "auto"
     """What serves RL rollouts; `eval.model.engine` (embedded) serves evaluations. auto: SGLang where `make sglang`
     has built its environment, else the embedded engine."""
     rl: dict[str, RLConfig]
     """RL runs from the midtrained model, by name."""
     rl_ranks: int = Field(default=1, ge=1)
+    """Local processes of each RL run."""
     eval: EvalRunConfig
     """`name` and `model` are set for each evaluation."""
 

@@ -47,6 +47,7 @@ class PreflightConfig(Config):
     """What must hold on the allocation before the expensive part starts. A bound of None is not checked."""
 
     enabled: bool = True
+    """False: start at once."""
     min_allreduce_gb_per_s: float | None = Field(default=None, gt=0)
     """Bus bandwidth of an all-reduce over all ranks. None: NCCL 20 over several nodes, 100 within one; gloo 0.005."""
     allreduce_mib: int = Field(default=256, ge=1)
@@ -56,9 +57,11 @@ class PreflightConfig(Config):
     min_disk_mib_per_s: float | None = Field(default=20.0, gt=0)
     """Writing (with fsync) and reading in the run folder, one node at a time."""
     disk_mib: int = Field(default=256, ge=1)
+    """Size of the file that is written and read."""
     checksum_gib: float = Field(default=64.0, ge=0)
     """Data whose checksums are recomputed, over all nodes together; of what exceeds it, sizes only. Once a run."""
     endpoint_timeout_s: float = Field(default=10.0, gt=0)
+    """Longest wait for an endpoint's answer."""
     timeout_s: float = Field(default=900.0, gt=0)
     """Longest time for all of it."""
 
@@ -81,12 +84,17 @@ class SlurmConfig(Config):
     submit: Literal["auto", "nemo-run", "sbatch"] = "auto"
     """auto: NeMo-Run where it can express the job and reports its true end (docs/slurm.md), else our own script."""
     account: str | None = None
+    """Slurm's --account."""
     partition: str | None = None
+    """Slurm's --partition."""
     cpu_partition: str | None = None
     """Partition without GPUs for work that needs none: data, conversion, the RL coordinator. None: `partition`."""
     qos: str | None = None
+    """Slurm's --qos."""
     constraint: str | None = None
+    """Slurm's --constraint."""
     reservation: str | None = None
+    """Slurm's --reservation."""
     time: Annotated[str, AfterValidator(_is_time)] = "04:00:00"
     """Wall-time limit of one attempt: [days-]hours:minutes:seconds."""
     signal_lead_s: int = Field(default=300, ge=10)
@@ -98,7 +106,9 @@ class SlurmConfig(Config):
     ranks_per_node: int | None = Field(default=None, ge=1)
     """Training processes per node; None: gpus_per_node."""
     cpus_per_rank: int | None = Field(default=None, ge=1)
+    """CPU cores of each training process; None: Slurm's default."""
     exclusive: bool = True
+    """Ask for whole nodes."""
     mem: str | None = None
     """Memory per node as Slurm writes it; "0" is all of it."""
     container: ContainerConfig | None = None
@@ -138,7 +148,9 @@ class StageConfig(Config):
     """One job of a chain."""
 
     name: str
+    """Its run folder is {root}/NAME."""
     kind: Kind
+    """Which command it is."""
     recipe: Path | None = None
     """Relative to the chain's file. Not for convert."""
     set: tuple[str, ...] = ()
@@ -154,6 +166,7 @@ class StageConfig(Config):
     source: str | None = None
     """convert: name of the stage whose checkpoint is exported to {root}/NAME/hf."""
     time: Annotated[str, AfterValidator(_is_time)] | None = None
+    """Wall-time limit; None: the cluster file's."""
 
     @model_validator(mode="after")
     def _check(self) -> StageConfig:
@@ -174,6 +187,7 @@ class ChainConfig(Config):
     """Jobs that follow one another, each started by the success of those before it."""
 
     stages: tuple[StageConfig, ...] = Field(min_length=1)
+    """The jobs, in order."""
 
     @model_validator(mode="after")
     def _check(self) -> ChainConfig:

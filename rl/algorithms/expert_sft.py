@@ -20,9 +20,11 @@ class ExpertSFTConfig(Config):
     """Best-of-k selection, cross-entropy."""
 
     name: Literal["expert_sft"] = "expert_sft"
+    """Selects this algorithm."""
     top: int = Field(default=1, ge=1)
     """Rollouts kept per prompt and seat."""
     min_reward: float = 1.0
+    """Rollouts below this reward are never trained on."""
 
 
 class ExpertSFT:

@@ -44,12 +44,15 @@ class GRPOConfig(Config):
     """Group-relative policy gradient."""
 
     name: Literal["grpo"] = "grpo"
+    """Selects this algorithm."""
     variant: Variant = "grpo"
+    """How advantages are formed and ratios clipped."""
     clip_low: float | None = Field(default=None, gt=0)
     """Lower clip distance of the ratio; None: the variant's own (0.2)."""
     clip_high: float | None = Field(default=None, gt=0)
     """Upper clip distance; None: the variant's own (0.28)."""
     dual_clip: float | None = Field(default=10.0, gt=1)
+    """Where the advantage is negative, the loss is at most this times its size; None: no bound."""
     turn_weight: float = Field(default=0.0, ge=0)
     """Weight of turn-level credit (base.turn_advantages) beside the episode's; for tasks that score turns."""
     rae_decay: float = Field(default=0.95, ge=0, lt=1)

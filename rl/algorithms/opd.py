@@ -30,20 +30,27 @@ class OPDConfig(Config):
     """On-policy distillation."""
 
     name: Literal["opd"] = "opd"
+    """Selects this algorithm."""
     teacher: Literal["self", "ema", "external"] = "self"
+    """Who grades: the present weights, their running average (`ema_decay`), or `external_model`."""
     external_model: Path | None = None
     """Hugging Face folder of the external teacher; same tokenizer as the student."""
     external_urls: tuple[str, ...] = ()
     """SGLang servers that serve it; none: it runs in rank 0 (transformers)."""
     divergence: Literal["sampled", "top_k"] = "sampled"
+    """Reverse KL on the sampled tokens alone, or over the student's top_k tokens."""
     top_k: int = Field(default=20, ge=1)
+    """Tokens per position that divergence top_k compares."""
     privileged_context: bool = True
     """The teacher sees the task's privileged text; required unless the teacher is external."""
     kl_weight: float = Field(default=1.0, gt=0)
+    """Weight of the distillation term."""
     reward_weight: float = Field(default=0.0, ge=0)
     """Weight of the group advantage of the rewards, added to the distillation term."""
     clip_low: float = Field(default=0.2, gt=0)
+    """Lower clip distance of the ratio."""
     clip_high: float = Field(default=0.28, gt=0)
+    """Upper clip distance."""
 
     @model_validator(mode="after")
     def _teacher_is_complete(self) -> OPDConfig:

@@ -38,17 +38,25 @@ class VerbalFeedbackConfig(Config):
     """Draft, feedback, refinement; both trained jointly."""
 
     name: Literal["verbal_feedback"] = "verbal_feedback"
+    """Selects this algorithm."""
     objective: Objective = "ditto"
+    """ditto: drafts and refinements trained jointly; the others are ablations."""
     clip_low: float = Field(default=0.2, gt=0)
+    """Lower clip distance of the ratio."""
     clip_high: float = Field(default=0.28, gt=0)
+    """Upper clip distance."""
     dual_clip: float | None = Field(default=10.0, gt=1)
+    """Where the advantage is negative, the loss is at most this times its size; None: no bound."""
     feedback_loss_weight: float = Field(default=1.0, ge=0)
+    """Weight of the refinements trained under prompt and feedback."""
     kl_weight: float = Field(default=1.0, gt=0)
     """Weight of the reverse KL (objectives sdpo_token, sdpo_topk)."""
     top_k: int = Field(default=20, ge=1)
     """Tokens per position that objective sdpo_topk compares."""
     rltf_temperature: float = Field(default=1.0, gt=0)
+    """Divides the log-ratio between plain and feedback prompt (objective rltf)."""
     rltf_max_weight: float = Field(default=20.0, gt=0)
+    """Cap of that weight (objective rltf)."""
 
 
 class VerbalFeedback:

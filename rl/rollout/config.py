@@ -25,15 +25,19 @@ class RolloutConfig(Config):
     port: int | None = Field(default=None, ge=1, le=65535)
     """Port of the first server, the others follow; None takes free ones."""
     host: str = "127.0.0.1"
+    """Address that started servers listen on."""
     python: Path | None = None
     """Interpreter of the SGLang environment; default .venv-sglang/bin/python beside the source."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where a started server computes; auto: on a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: the checkpoint's."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs per server."""
     max_context: int = Field(default=2048, ge=16)
+    """Longest prompt with its completion, in tokens."""
     max_running_requests: int = Field(default=32, ge=1)
+    """Requests that one engine decodes at once."""
     max_total_tokens: int = Field(default=32768, ge=1024)
     """KV cache of one server, in tokens."""
     mem_fraction: float = Field(default=0.8, gt=0, lt=1)

@@ -20,20 +20,26 @@ class AnchorConfig(Config):
     run: Path
     """Run folder (evaluation or training) whose ledger has the episodes and the scores they were given."""
     count: int = Field(default=50, ge=2)
+    """Episodes that are scored again."""
     every_steps: int = Field(default=10, ge=1)
+    """Steps between two scorings."""
     max_shift: float = Field(default=0.1, gt=0)
     """Alarm when the mean score moves by more than this, or when fewer than half of the anchors get a verdict."""
     action: Action = "log"
+    """What follows an alarm."""
 
 
 class SecondJudgeConfig(Config):
     """Another judge scores a sample of each step's episodes: does the reward mean the same to it?"""
 
     client: ClientConfig
+    """The other judge: its `judge` endpoint."""
     share: float = Field(default=0.05, gt=0, le=1)
+    """Share of a step's episodes that it scores."""
     max_gap: float = Field(default=0.25, gt=0)
     """Alarm when the first judge's mean exceeds the second's by more than this."""
     action: Action = "log"
+    """What follows an alarm."""
 
 
 class HumanReferenceConfig(Config):
@@ -42,6 +48,7 @@ class HumanReferenceConfig(Config):
     turns: Path
     """JSONL with `text` and `conversation`."""
     every_steps: int = Field(default=5, ge=1)
+    """Steps between two measurements."""
 
 
 class WatchConfig(Config):
