@@ -11,7 +11,7 @@ import random
 
 def derive_seed(run_seed: int, *coordinates: int | str) -> int:
     """A 63-bit seed that depends on every coordinate and its position."""
-    text = "\x1f".join([str(run_seed), *(f"{type(c).__name__}:{c}" for c in coordinates)])
+    text = "\x1f".join([str(run_seed), *[f"{type(c).__name__}:{c}" for c in coordinates]])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 

@@ -67,6 +67,10 @@ class FastokensEncoder:
         ids, offsets = self._tokenizer.encode_batch_flat(texts, split_special_tokens=True)
         return np.frombuffer(ids, np.uint32), np.frombuffer(offsets, np.uint64).astype(np.int64)
 
+    def encode_one(self, text: str) -> list[int]:
+        """Ids of one text."""
+        return self._tokenizer.encode(text, split_special_tokens=True, add_special_tokens=False).ids
+
 
 @contextmanager
 def _one_cpu() -> Iterator[None]:

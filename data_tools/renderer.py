@@ -19,13 +19,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tokenizers import Tokenizer
 
 from common.errors import DataError
 from common.files import hash_json
 from data_tools.conversation import ROLES
+
+if TYPE_CHECKING:
+    from data_tools.content import ContentEncoder
 
 RENDERER_VERSION = 1
 _ROLE_CODE: dict[str, int] = {role: code for code, role in enumerate(ROLES)}
@@ -78,8 +81,11 @@ class Rendered:
 class Renderer:
     """Renders messages with one tokenizer and one template. Immutable; safe to share between threads."""
 
-    def __init__(self, tokenizer: Tokenizer, template: Template, *, owned: bool = False) -> None:
-        """owned: nobody else uses the tokenizer, so that it need not be copied (a second for large vocabularies)."""
+    def __init__(self, tokenizer: Tokenizer, template: Template, *, owned: bool = False, live: bool = False) -> None:
+        """owned: nobody else uses the tokenizer, so that it need not be copied (a second for large vocabularies).
+
+        live: for conversations under way, whose messages are encoded one by one as they come (content.py).
+        """
         self.template = template
 
         def control(text: str) -> tuple[int, ...]:
@@ -100,10 +106,18 @@ class Renderer:
         # From here on special-token text is ordinary text: `plain` encodes content.
         self.plain = tokenizer if owned else Tokenizer.from_str(tokenizer.to_str())
         self.plain.encode_special_tokens = True
+        self._live: ContentEncoder | None = None
+        if live:
+            from data_tools.content import ContentEncoder
+
+            self._live = ContentEncoder(self.plain)
 
     @classmethod
-    def load(cls, tokenizer_dir: Path, template: str | None = None) -> Renderer:
-        """From a Hugging Face tokenizer folder; the template is recognised by its special tokens unless given."""
+    def load(cls, tokenizer_dir: Path, template: str | None = None, *, live: bool = False) -> Renderer:
+        """From a Hugging Face tokenizer folder; the template is recognised by its special tokens unless given.
+
+        live: see `__init__`.
+        """
         path = tokenizer_dir / "tokenizer.json"
         if not path.is_file():
             raise DataError("no tokenizer.json", where=str(tokenizer_dir), fix="give a Hugging Face tokenizer folder")
@@ -111,7 +125,7 @@ class Renderer:
         if template is not None and template not in TEMPLATES:
             raise DataError(f"unknown template {template!r}", fix=f"one of {', '.join(TEMPLATES)}")
         chosen = TEMPLATES[template] if template else recognise_template(tokenizer)
-        return cls(tokenizer, chosen, owned=True)
+        return cls(tokenizer, chosen, owned=True, live=live)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -124,6 +138,8 @@ class Renderer:
 
     def encode_content(self, text: str) -> list[int]:
         """Plain text to ids; special-token text stays text."""
+        if self._live is not None:
+            return self._live.encode(text)
         return self.plain.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:

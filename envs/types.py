@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+import msgspec
+
 from common.files import hash_json
 
 Seat = str
@@ -22,9 +24,11 @@ Seat = str
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One chat message. The simulated human speaks as `assistant` in its own view (DESIGN 4)."""
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One chat message. The simulated human speaks as `assistant` in its own view (DESIGN 4).
+
+    Not a dataclass: views are built and compared anew at every turn, and a struct costs a tenth of one.
+    """
 
     role: Role
     content: str

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, so that rollouts go on while the caller's thread trains.
+"""An event loop (uvloop) in a thread of its own, so that rollouts go on while the caller's thread trains.
 
 Runs on rank 0. `run` and the futures of `submit` raise what the coroutine raised. `close` cancels what still runs.
 """
@@ -11,6 +11,8 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+import uvloop
+
 T = TypeVar("T")
 
 
@@ -18,7 +20,7 @@ class EventLoopThread:
     """See the module's docstring."""
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 

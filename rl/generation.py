@@ -80,7 +80,7 @@ class Generation:
             self._weights = WeightSync(
                 self.engine, config.model, run.path, config.weight_sync, other_machines=bool(rollout.urls)
             )
-            self._renderer = Renderer.load(config.model)
+            self._renderer = Renderer.load(config.model, live=True)
             if config.client is not None:
                 self._client = self._opened_client(config.client)
             tasks = [self._learned(t) for t in config.tasks]

@@ -96,7 +96,8 @@ def check_generation(generation: Generation, max_tokens: int) -> None:
         raise EngineError(f"{n} tokens came back, 1 to {max_tokens} were asked for")
     if len(generation.logprobs) != n or position != n:
         raise EngineError(f"{n} tokens, {len(generation.logprobs)} log-probs, versions for {position}")
-    if not all(math.isfinite(p) and p <= 1e-3 for p in generation.logprobs):
+    # A sum is finite only if every term is, and then `max` compares numbers.
+    if not (math.isfinite(sum(generation.logprobs)) and max(generation.logprobs) <= 1e-3):
         raise EngineError("log-probs are not finite and at most 0")
 
 

@@ -136,7 +136,7 @@ async def seat(config: EvalRunConfig, identity: Identity, client: Client, run: R
     from envs.players.engine import EnginePlayer
 
     sampling = Sampling(decoding.max_tokens, decoding.temperature, decoding.top_p, decoding.top_k)
-    renderer = Renderer.load(identity.weights)
+    renderer = Renderer.load(identity.weights, live=True)
     if config.model.vllm is not None:
         from launch.evaluation.vllm import open_vllm
 

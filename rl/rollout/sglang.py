@@ -102,7 +102,7 @@ class SGLangEngine(StreamedUpdates):
         self._check_usable()
         body = {
             "rid": request_id,
-            "input_ids": list(prompt_ids),
+            "input_ids": prompt_ids,
             "sampling_params": self._sampling_params(sampling, seed),
             "return_logprob": True,
             "logprob_start_len": -1,
@@ -115,7 +115,7 @@ class SGLangEngine(StreamedUpdates):
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
-            "stop_token_ids": list(sampling.stop_ids),
+            "stop_token_ids": sampling.stop_ids,
             "skip_special_tokens": False,
         }
         if sampling.json_schema is not None:
@@ -129,8 +129,8 @@ class SGLangEngine(StreamedUpdates):
             meta = reply["meta_info"]
             finish = meta["finish_reason"]
             pairs = meta["output_token_logprobs"]
-            ids = tuple(int(pair[1]) for pair in pairs)
-            logprobs = tuple(float(pair[0]) for pair in pairs)
+            ids = tuple([int(pair[1]) for pair in pairs])
+            logprobs = tuple([float(pair[0]) for pair in pairs])
             spans = tuple(
                 VersionSpan(_version(s["version"]), s["start"], s["end"]) for s in meta.get("weight_versions") or ()
             ) or (VersionSpan(_version(meta["weight_version"]), 0, len(ids)),)
@@ -150,7 +150,7 @@ class SGLangEngine(StreamedUpdates):
             return ()
         self._check_usable()
         body = {
-            "input_ids": list(ids),
+            "input_ids": ids,
             "sampling_params": {"max_new_tokens": 0, "temperature": 1.0},
             "return_logprob": True,
             "logprob_start_len": start - 1,

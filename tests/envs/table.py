@@ -17,14 +17,14 @@ from envs.types import Message, Outcome, Row, Score, Seat
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
-def byte_renderer() -> Renderer:
+def byte_renderer(*, live: bool = False) -> Renderer:
     """ChatML over the 256 bytes."""
     vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(SPECIAL)
-    return Renderer(tokenizer, CHATML)
+    return Renderer(tokenizer, CHATML, live=live)
 
 
 @dataclass
@@ -117,7 +117,7 @@ class Dialogue:
             if self.judged:
                 outcomes[seat] = JudgeAsk("vowels", {"transcript": text}, lambda v: Score(v.score))
             else:
-                outcomes[seat] = Score(sum(c in "aeiou" for c in text) / max(1, len(text)))
+                outcomes[seat] = Score(sum(map(text.count, "aeiou")) / max(1, len(text)))
         return outcomes
 
     def feedback(self, state: Talk, seat: Seat) -> Feedback | None:

@@ -11,7 +11,6 @@ feedback on a wrong answer, so that the model has met both before they are put t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from random import Random
 from typing import Any
 
@@ -131,4 +130,4 @@ def _messages(items: Sequence[Item], hint: str | None) -> list[dict[str, str]]:
     ]
     for item in items[1:]:
         messages += [Message("user", item.question), Message("assistant", spoken_answer(item))]
-    return [asdict(message) for message in messages]
+    return [{"role": message.role, "content": message.content} for message in messages]

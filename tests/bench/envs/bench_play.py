@@ -34,7 +34,7 @@ from rl.rollout.sglang import SGLangEngine
 from tests.envs.table import Dialogue, SeededEngine, byte_renderer
 
 TURNS = 8
-RENDERER = byte_renderer()
+RENDERER = byte_renderer(live=True)
 SAMPLING = Sampling(max_tokens=64)
 ROUNDS = 3
 """Repeats of each side, alternating; the median is printed."""

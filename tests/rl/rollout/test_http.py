@@ -98,7 +98,7 @@ def test_a_server_that_is_not_there_is_a_named_failure() -> None:
         finally:
             await http.close()
 
-    with pytest.raises(HttpFailed, match="ClientConnectorError"):
+    with pytest.raises(HttpFailed, match="ConnectionRefusedError"):
         asyncio.run(main())
 
 
