@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from common.config import Config
+from envs.ranks import spearman
 from eval.compare import paired_items
 from eval.results import Results
-from eval.stats import F64, Clustered, Estimate, JointBootstrap, midranks
+from eval.stats import Clustered, Estimate, JointBootstrap
 
 
 class JudgeAgreement(Config):
@@ -49,11 +50,3 @@ def judge_agreement(a: Results, b: Results, *, seed: int = 0) -> tuple[JudgeAgre
         disagree = float(np.mean((left > 0.5) != (right > 0.5)))
         found.append(JudgeAgreement(task=task.task, gap=gap, spearman=spearman(left, right), disagree=disagree))
     return tuple(found)
-
-
-def spearman(a: F64, b: F64) -> float | None:
-    """Rank correlation with mid-ranks for ties; None when a side is constant."""
-    left, right = midranks(a), midranks(b)
-    if np.ptp(left) == 0 or np.ptp(right) == 0:
-        return None
-    return float(np.corrcoef(left, right)[0, 1])

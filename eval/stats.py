@@ -233,13 +233,6 @@ def sign_flip_p(cluster_sums: F64, *, seed: int, flips: int = 10_000) -> float:
     return (hits + 1) / (flips + 1)
 
 
-def midranks(values: F64) -> F64:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray(((ends - counts + 1 + ends) / 2)[inverse], dtype=np.float64)
-
-
 def mcnemar_exact(only_a: int, only_b: int) -> float:
     """Two-sided exact McNemar p-value from the two discordant counts (a binomial test at 1/2)."""
     n, k = only_a + only_b, min(only_a, only_b)

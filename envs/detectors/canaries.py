@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any
 
 from envs.judges.base import Judge, Verdict
+from envs.ranks import auroc
 from envs.types import Say, Seat
 
 PERSON: Seat = "person"
@@ -163,12 +164,6 @@ def judge_health(scores: Mapping[str, float]) -> JudgeHealth:
         by_family={family: auroc(clean, values) for family, values in hacked.items() if clean},
         failed=len(clean_canaries()) + len(hacked_canaries()) - len(clean) - len(everything),
     )
-
-
-def auroc(higher: Sequence[float], lower: Sequence[float]) -> float:
-    """Chance that one of `higher` is above one of `lower`; ties count half (Mann-Whitney)."""
-    wins = sum((a > b) + (a == b) / 2 for a in higher for b in lower)
-    return wins / (len(higher) * len(lower))
 
 
 async def ask_judge(

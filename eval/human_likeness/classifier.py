@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.errors import UsageError
+from envs import ranks
 from eval.human_likeness.text import Utterance, normalise, words
-from eval.stats import midranks
 
 FOLDS = 5
 MAX_TURNS = 2_000
@@ -65,14 +65,15 @@ def auroc(
         model = LogisticRegression(solver="liblinear", C=10.0, max_iter=200)
         model.fit(features[train], labels[train])
         scores[test] = model.decision_function(features[test])
-    value = rank_auroc(scores, labels)
+    value = ranks.auroc(scores[labels == 1], scores[labels == 0])
     names = sorted(set(groups))
     members = {name: np.flatnonzero(groups == name) for name in names}
     draws = []
     for _ in range(_BOOTSTRAP):
         pick = np.concatenate([members[names[i]] for i in rng.integers(0, len(names), len(names))])
-        if 0 < labels[pick].sum() < len(pick):
-            draws.append(rank_auroc(scores[pick], labels[pick]))
+        drawn, positive = scores[pick], labels[pick] == 1
+        if 0 < positive.sum() < len(pick):
+            draws.append(ranks.auroc(drawn[positive], drawn[~positive]))
     low, high = np.quantile(draws, [0.025, 0.975]) if draws else (0.0, 1.0)
     return value, float(low), float(high)
 
@@ -81,10 +82,3 @@ def _subsample(side: Sequence[Utterance], rng: np.random.Generator) -> list[Utte
     if len(side) <= MAX_TURNS:
         return list(side)
     return [side[i] for i in np.sort(rng.choice(len(side), MAX_TURNS, replace=False))]
-
-
-def rank_auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Probability that a positive outranks a negative, ties counted half (Mann-Whitney)."""
-    positives = int(labels.sum())
-    negatives = len(labels) - positives
-    return float((midranks(scores)[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))

@@ -10,7 +10,7 @@ import pytest
 from common.errors import UsageError
 from envs.tasks.mirrorbench.lexical import hdd, mattr, yules_k
 from eval.human_likeness import Utterance, human_likeness
-from eval.human_likeness.classifier import FEATURES, auroc, rank_auroc
+from eval.human_likeness.classifier import FEATURES, auroc
 from eval.human_likeness.spread import TRAITS, between_person_sd, self_similarity
 from eval.human_likeness.style import HABITS, SLOP, jensen_shannon, kolmogorov_smirnov, rate, wasserstein
 from eval.human_likeness.text import normalise, words
@@ -62,11 +62,6 @@ def test_classifier_tells_a_caricature_but_not_equals_and_never_by_conversation(
     # The same conversations on both sides: remembering them would give more than chance.
     value, low, high = auroc(people(4, prefix="x"), people(5, prefix="x"), FEATURES[1], 0)
     assert 0.3 < value < 0.7 and low <= value <= high
-
-
-def test_rank_auroc_counts_ties_half() -> None:
-    assert rank_auroc(np.array([0.1, 0.5, 0.5, 0.9]), np.array([0, 0, 1, 1])) == pytest.approx(0.875)
-    assert rank_auroc(np.zeros(6), np.array([0, 1] * 3)) == 0.5
 
 
 def test_distances_between_distributions_agree_with_scipy() -> None:

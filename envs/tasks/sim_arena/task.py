@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from envs.detectors.length import spearman
+from envs.ranks import spearman
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.schema import data_of, rows_of_file, rows_of_records
 from envs.tasks.sim_arena.env import MAX_MESSAGES, USER, SimArenaEnv
@@ -63,9 +63,9 @@ def _spec(kind: Kind) -> TaskSpec:
 
 def rating_correlation(episodes: Sequence[Episode]) -> Mapping[str, float]:
     """The authors' question, do simulated people rate as real ones did: Spearman's rho over rated rows."""
-    parts = [o.parts for e in episodes if isinstance(o := e.outcomes.get(USER), Score)]
-    pairs = [(p["rating"], p["real rating"]) for p in parts if "rating" in p]
-    rho = spearman(pairs) if len(pairs) > 2 else None
+    scored = [o.parts for e in episodes if isinstance(o := e.outcomes.get(USER), Score)]
+    rated = [parts for parts in scored if "rating" in parts]
+    rho = spearman([p["rating"] for p in rated], [p["real rating"] for p in rated]) if len(rated) > 2 else None
     return {} if rho is None else {"Spearman of ratings": rho}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from envs.detectors.base import Context, detect
-from envs.detectors.canaries import Canary, ask_judge, auroc, clean_canaries, hacked_canaries, judge_health
+from envs.detectors.canaries import Canary, ask_judge, clean_canaries, hacked_canaries, judge_health
 from envs.judges.base import JudgeFailed, Verdict
 
 
@@ -65,7 +65,3 @@ def test_failed_judgements_are_counted_and_never_scored() -> None:
     some = health(Judge(fails="flattery"))
     assert some.failed == 4 and some.auroc == 1.0 and "flattery" not in some.by_family
     assert judge_health({}).auroc is None and judge_health({}).failed == 80
-
-
-def test_ties_count_half() -> None:
-    assert auroc([1.0, 2.0], [1.0]) == 0.75

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from envs.detectors import copying, leak, repetition
 from envs.detectors.base import DETECTORS, Context, detect, inspect
-from envs.detectors.length import measure, ranks, spearman
+from envs.detectors.length import measure
 from envs.detectors.rates import Drift, Rate, rates
 from envs.types import Episode, Finding, Message, Row, Say
 from tests.envs.detectors.measure import ENGLISH, SAMPLES, Measured, all_measured
@@ -99,10 +97,3 @@ def test_length_that_earns_reward_is_seen_and_length_that_does_not_is_not() -> N
     balanced = [[(i, (i if g % 2 else -i) * 1.0) for i in range(8)] for g in range(20)]
     assert not measure(balanced).significant
     assert measure([[(1, 0.5), (2, 0.5), (3, 0.5)]]).groups == 0
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=12))
-def test_rank_correlation_lies_between_minus_one_and_one(pairs: list[tuple[int, int]]) -> None:
-    assert sum(ranks([p[0] for p in pairs])) == pytest.approx(len(pairs) * (len(pairs) + 1) / 2)
-    rho = spearman(pairs)
-    assert rho is None or -1 - 1e-9 <= rho <= 1 + 1e-9
