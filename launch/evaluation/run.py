@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvloop
+
 from common.errors import ConfigError
 from common.run_folder import RunFolder
 from envs.client.client import Client
@@ -73,7 +75,7 @@ def _run(config: EvalRunConfig, folder: Path, options: _Options) -> Results | No
     with run.lock():
         progress = ProgressFile(run.path)
         try:
-            results = asyncio.run(_evaluate(config, plan, identity, run, options, progress))
+            results = uvloop.run(_evaluate(config, plan, identity, run, options, progress))
         except LowCoverage as e:
             e.results.save(run.path / RESULTS_FILE)
             raise

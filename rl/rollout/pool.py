@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+from array import array
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,7 +204,7 @@ class EnginePool(StreamedUpdates):
         except TimeoutError:
             waited = f"no engine came back within {self._config.start_timeout_s:g} s"
             raise EngineError(f"{waited}{self._troubles()}") from None
-        head = b"".join(i.to_bytes(4, "little") for i in ids[:AFFINITY_TOKENS])
+        head = array("I", ids[:AFFINITY_TOKENS]).tobytes()
         ranked = sorted(live, key=lambda m: hashlib.blake2b(m.key + head, digest_size=8).digest())
         limit = OVERLOAD_FLOOR + OVERLOAD * sum(m.load for m in live) / len(live)
         return next((m for m in ranked if m.load <= limit), ranked[0])

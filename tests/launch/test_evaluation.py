@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from common.errors import UsageError
 from common.files import read_json, write_json
@@ -80,7 +81,8 @@ def test_a_newer_checkpoint_of_the_same_run_is_not_taken_for_the_one_that_was_ex
         export(steps[1], exported)
 
 
-def test_signals_mean_after_an_evaluation_what_they_meant_before() -> None:
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_signals_mean_after_an_evaluation_what_they_meant_before(run) -> None:
     noted: list[int] = []
 
     async def stopped_by_a_signal() -> bool:
@@ -91,7 +93,7 @@ def test_signals_mean_after_an_evaluation_what_they_meant_before() -> None:
 
     original = signal.signal(signal.SIGTERM, lambda number, _: noted.append(number))
     try:
-        assert asyncio.run(stopped_by_a_signal()) and noted == []
+        assert run(stopped_by_a_signal()) and noted == []
         signal.raise_signal(signal.SIGTERM)
         assert noted == [signal.SIGTERM]
     finally:

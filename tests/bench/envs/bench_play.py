@@ -4,9 +4,10 @@
 
 Ideal: 8 turns of the engine's latency, whatever the number of episodes. In one run: a bare loop that only waits 8
 times; full episodes with token contexts, checks and the ledger (flushed: durable) on an engine in this process that
-waits as long; the same on SGLangEngine over HTTP to a server process that answers after the same latency, beside that
-engine's bare requests. The partner says something else each time, so that nothing is tokenized once for all.
-CPU time is given too: on a busy machine the ratio says more about its neighbours.
+waits as long; the same on SGLangEngine over HTTP to a server process on the same cores that answers after the same
+latency, beside that engine's requests alone and the floor: the same bytes over bare sockets, nothing of the answers
+read. The partner says something else each time, so that nothing is tokenized once for all. All on uvloop, as in
+training and evaluation. CPU time is given too: on a busy machine the ratio says more about its neighbours.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
+import uvloop
+
 from envs.engine import Engine, Sampling
 from envs.ledger import EpisodeKey, Ledger
 from envs.play import episode_seed, play
@@ -31,9 +35,12 @@ from envs.players.engine import EnginePlayer
 from envs.players.scripted import ScriptedPlayer
 from envs.types import Episode, Row
 from rl.rollout.sglang import SGLangEngine
+from tests.bench.envs.latency_server import REPLY
 from tests.envs.table import Dialogue, SeededEngine, byte_renderer
 
 TURNS = 8
+PROMPT_IDS, TURN_IDS = 40, 120
+"""About what the episodes' prompts have at first, and more at each turn."""
 RENDERER = byte_renderer(live=True)
 SAMPLING = Sampling(max_tokens=64)
 ROUNDS = 3
@@ -67,11 +74,44 @@ async def requests(episodes: int, engine: SGLangEngine) -> None:
 
     async def one(sample: int) -> None:
         for turn in range(TURNS):
-            prompt = tuple(RENDERER.encode_content("x" * (40 + 120 * turn)))
+            prompt = tuple(RENDERER.encode_content("x" * (PROMPT_IDS + TURN_IDS * turn)))
             await engine.generate(prompt, SAMPLING, seed=sample, request_id=f"{sample}/{turn}")
 
     await asyncio.gather(*(one(sample) for sample in range(episodes)))
     await engine.close()
+
+
+class Socket(asyncio.Protocol):
+    """The least that a request over HTTP takes: bytes out, bytes in until an answer is whole."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def ask(self, message: bytes) -> asyncio.Future[None]:
+        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.missing = len(REPLY)
+        self.transport.write(message)  # type: ignore[attr-defined]
+        return self.answer
+
+    def data_received(self, data: bytes) -> None:
+        self.missing -= len(data)
+        if not self.missing:
+            self.answer.set_result(None)
+
+
+async def floor(episodes: int, port: int) -> None:
+    """Requests of the same sizes over bare sockets."""
+    bodies = [orjson.dumps({"input_ids": [88] * (PROMPT_IDS + TURN_IDS * t)}) for t in range(TURNS)]
+    head = b"POST /generate HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+    messages = [head % len(body) + body for body in bodies]
+
+    async def one() -> None:
+        _, socket = await asyncio.get_running_loop().create_connection(Socket, "127.0.0.1", port)
+        for message in messages:
+            await socket.ask(message)
+        socket.transport.close()
+
+    await asyncio.gather(*(one() for _ in range(episodes)))
 
 
 async def full(episodes: int, engine: Engine, ledger: Ledger | None) -> None:
@@ -98,7 +138,7 @@ async def full(episodes: int, engine: Engine, ledger: Ledger | None) -> None:
 def timed(make: Callable[[], Coroutine[Any, Any, None]]) -> tuple[float, float]:
     """Wall and CPU seconds."""
     started, cpu_s = time.perf_counter(), time.process_time()
-    asyncio.run(make())
+    uvloop.run(make())
     return time.perf_counter() - started, time.process_time() - cpu_s
 
 
@@ -116,8 +156,8 @@ def started(command: list[str]) -> subprocess.Popen[str]:
 
 
 @contextlib.contextmanager
-def sglang_over_http(latency_s: float) -> Iterator[SGLangEngine]:
-    """The HTTP client of the product at a server that only waits."""
+def sglang_over_http(latency_s: float) -> Iterator[tuple[SGLangEngine, int]]:
+    """The HTTP client of the product at a server that only waits, and its port."""
     command = [sys.executable, "-m", "tests.bench.envs.latency_server", str(latency_s)]
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -129,7 +169,7 @@ def sglang_over_http(latency_s: float) -> Iterator[SGLangEngine]:
             config = {"vocab_size": RENDERER.vocab_size, "max_position_embeddings": 32_768}
             (Path(folder) / "config.json").write_text(json.dumps(config))
             (Path(folder) / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-            yield SGLangEngine(f"http://127.0.0.1:{port}", Path(folder))
+            yield SGLangEngine(f"http://127.0.0.1:{port}", Path(folder)), port
         finally:
             server.terminate()
 
@@ -139,6 +179,10 @@ def report(name: str, result: tuple[float, float], ideal_s: float, turns: int) -
     print(
         f"{name}: {wall_s:.2f} s, {wall_s / ideal_s:.2f} x latency alone, {cpu_s / turns * 1e6:.0f} µs CPU per turn"
     )
+
+
+def over_floor(sides: dict[str, list[tuple[float, float]]]) -> float:
+    return median(sides["http"])[0] / median(sides["floor"])[0]
 
 
 def peak_mib() -> float:
@@ -154,20 +198,29 @@ def main() -> None:
     n, latency_s = options.episodes, options.latency_ms / 1000
     turns = n * TURNS
     local = QuickEngine(RENDERER, latency_s=latency_s)
-    sides: dict[str, list[tuple[float, float]]] = {"alone": [], "local": [], "requests": [], "http": []}
-    with sglang_over_http(latency_s) as remote:
+    sides: dict[str, list[tuple[float, float]]] = {
+        "alone": [],
+        "local": [],
+        "floor": [],
+        "requests": [],
+        "http": [],
+    }
+    with sglang_over_http(latency_s) as (remote, port):
         for _ in range(ROUNDS):
             sides["alone"].append(timed(lambda: bare(n, latency_s)))
             sides["local"].append(recorded(n, local))
+            sides["floor"].append(timed(lambda: floor(n, port)))
             sides["requests"].append(timed(lambda: requests(n, remote)))
             sides["http"].append(recorded(n, remote))
     ideal_s = median(sides["alone"])[0]
     print(f"{n} episodes of {TURNS} turns at {options.latency_ms:.0f} ms: latency alone {ideal_s:.2f} s")
     report("play and ledger, engine in process", median(sides["local"]), ideal_s, turns)
-    report("bare requests over HTTP", median(sides["requests"]), ideal_s, turns)
+    report("bare sockets to a local server", median(sides["floor"]), ideal_s, turns)
+    report("SGLangEngine's requests alone", median(sides["requests"]), ideal_s, turns)
     report("play and ledger, SGLangEngine over HTTP", median(sides["http"]), ideal_s, turns)
+    print(f"play and ledger over HTTP against bare sockets: {over_floor(sides):.2f} x")
     before = peak_mib()
-    asyncio.run(full(options.in_flight, QuickEngine(RENDERER, latency_s=1.0), None))
+    uvloop.run(full(options.in_flight, QuickEngine(RENDERER, latency_s=1.0), None))
     print(f"{options.in_flight} episodes in flight: {peak_mib() - before:.0f} MiB more, peak {peak_mib():.0f} MiB")
 
 

@@ -12,6 +12,7 @@ import asyncio
 import sys
 
 import orjson
+import uvloop
 
 TOKENS = 64
 ANSWER = orjson.dumps(
@@ -56,4 +57,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())
