@@ -15,6 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import ConfigError, UsageError
+from common.redact import redact
+from common.yaml_text import MAX_DEPTH, NotYaml, parse_yaml
 
 
 class Config(BaseModel):
@@ -42,17 +44,24 @@ MAX_EXTENDS_DEPTH = 8
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Parse one YAML mapping safely."""
-    if not path.is_file():
+    if not _is_file(path):
         raise UsageError("no such recipe file", where=str(path), fix="give the path of an existing YAML file")
     try:
-        value = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        value = parse_yaml(path.read_text())
+    except (NotYaml, UnicodeDecodeError) as e:
         raise UsageError(f"not valid YAML: {e}", where=str(path), fix="correct the line named above") from e
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise UsageError("a recipe is a mapping of keys to values", where=str(path), fix="see launch/recipes/")
     return value
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,17 +90,20 @@ def parse_override(text: str) -> dict[str, Any]:
     """`a.b=3` as {"a": {"b": 3}}; the value is YAML."""
     key, sep, value = text.partition("=")
     if not sep or not key:
-        raise UsageError(f"override {text!r} is not key.path=value", fix="write for example train.lr=1e-4")
+        raise UsageError(f"override {text!r:.80} is not key.path=value", fix="write for example train.lr=1e-4")
+    parts = key.split(".")
+    if len(parts) > MAX_DEPTH:
+        raise UsageError(f"override {text!r:.80} is nested too deep", fix="write for example train.lr=1e-4")
     tree: Any = _parse_scalar(value)
-    for part in reversed(key.split(".")):
+    for part in reversed(parts):
         tree = {part: tree}
     return tree
 
 
 def _parse_scalar(text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except NotYaml:
         return text
     if isinstance(value, str):
         # YAML 1.1 reads 1e-4 (no dot) as a string.
@@ -128,7 +140,14 @@ def _describe(model: type[BaseModel], error: Any) -> str:
         return f"{path}: unknown key{hint}"
     if error["type"] == "missing":
         return f"{path}: missing; add it to the recipe"
-    return f"{path or model.__name__}: {error['msg']} (got {error.get('input')!r:.80})"
+    return f"{path or model.__name__}: {error['msg']} (got {_shown(error.get('input'))})"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return redact(f"{value!r:.80}")
+    except ValueError:  # an integer of more digits than Python prints
+        return "a huge number"
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -7,9 +7,12 @@ traceback and exits with `exit_code`; anything that is not an `OsimError` is a b
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import NoReturn
+
+from common.text import printable
 
 ERROR_MARK = "error: "
 """How a process prints its OsimError: this mark at the start of a line, then the text, and nothing after it."""
@@ -28,14 +31,14 @@ class ExitCode(IntEnum):
 
 
 class OsimError(Exception):
-    """An error with a place and a fix. Subclasses fix the exit code."""
+    """An error with a place and a fix, for a terminal whatever it quotes. Subclasses fix the exit code."""
 
     exit_code: ExitCode = ExitCode.USAGE
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
         text = f"{where}: {what}" if where else what
-        super().__init__(f"{text}\n  fix: {fix}" if fix else text)
+        super().__init__(printable(f"{text}\n  fix: {fix}" if fix else text))
 
 
 class UsageError(OsimError):
@@ -56,6 +59,20 @@ class ConfigError(OsimError):
 
 class DataError(OsimError):
     """Input or stored bytes that cannot be trusted: a corrupt shard, a wrong schema, a tokenizer mismatch."""
+
+
+SHAPE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, OSError)
+"""What code that takes outside data apart raises when the data has another shape or cannot be read."""
+
+
+@contextmanager
+def data_errors(where: str, *, fix: str, what: str = "cannot be read") -> Iterator[None]:
+    """SHAPE_ERRORS of the body as one DataError; the body does nothing but read and convert."""
+    try:
+        yield
+    except SHAPE_ERRORS as e:
+        text = str(e).splitlines() or [""]
+        raise DataError(f"{what}: {type(e).__name__}: {text[0]:.300}", where=where, fix=fix) from e
 
 
 class GateError(OsimError):

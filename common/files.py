@@ -17,6 +17,11 @@ from typing import Any
 import orjson
 import xxhash
 
+from common.errors import DataError, data_errors
+
+RESTORE = "restore the file from a copy, or remove it and run the command that writes it again"
+REPAIR_LINE = "correct or remove that line"
+
 
 def fsync_directory(path: Path) -> None:
     """Make renames inside `path` durable."""
@@ -53,9 +58,18 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, orjson.dumps(value, option=options) + b"\n")
 
 
-def read_json(path: Path) -> Any:
-    """Parse one JSON file."""
-    return orjson.loads(path.read_bytes())
+def read_json(path: Path, *, fix: str = RESTORE) -> Any:
+    """Parse one JSON file. Raises DataError for one that is missing or no JSON."""
+    with data_errors(str(path), fix=fix, what="not a readable JSON file"):
+        return orjson.loads(path.read_bytes())
+
+
+def read_json_object(path: Path, *, fix: str = RESTORE) -> dict[str, Any]:
+    """`read_json` of a file that holds one object. Raises DataError."""
+    value = read_json(path, fix=fix)
+    if not isinstance(value, dict):
+        raise DataError(f"a JSON {type(value).__name__}, not an object", where=str(path), fix=fix)
+    return value
 
 
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
@@ -76,12 +90,20 @@ def repair_jsonl_tail(path: Path) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a JSON-lines file; an unfinished last line (a killed writer) is left out."""
+    """Yield the records of a JSON-lines file; an unfinished last line (a killed writer) is left out.
+
+    Raises DataError naming the first line that is no JSON object.
+    """
     with path.open("rb") as f:
-        for line in f:
+        for number, line in enumerate(f, start=1):
             if not line.endswith(b"\n"):
                 return
-            yield orjson.loads(line)
+            where = f"{path}, line {number}"
+            with data_errors(where, fix=REPAIR_LINE, what="not JSON"):
+                record = orjson.loads(line)
+            if not isinstance(record, dict):
+                raise DataError("not a JSON object", where=where, fix=REPAIR_LINE)
+            yield record
 
 
 @contextmanager

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from common.config import C, Config, dump_yaml, load
-from common.errors import OsimError, UsageError
+from common.errors import OsimError, UsageError, data_errors
 from common.files import append_jsonl, read_jsonl, repair_jsonl_tail, write_json, write_text
+from common.redact import redact
 
 PACKAGES = ("torch", "megatron-core", "transformers", "tokenizers", "numpy", "pydantic", "sglang")
 LOCK_TRIES, LOCK_WAIT_S = 5, 0.02
@@ -111,12 +112,12 @@ class RunFolder:
         """The process that holds the folder now, None for nobody, -1 where it did not write who it is."""
         if not self._lock_file.exists():
             return None
-        with self._lock_file.open("r") as f:
+        with self._lock_file.open("r", errors="replace") as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 text = f.read().strip()
-                return int(text) if text.isdigit() else -1
+                return int(text) if text.isdecimal() and len(text) < 20 else -1
         return None
 
     def log_metrics(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
@@ -129,8 +130,9 @@ class RunFolder:
             return []
         last: dict[tuple[str, int], dict[str, Any]] = {}
         for line in read_jsonl(self.metrics):
-            if phase is None or line["phase"] == phase:
-                last[line["phase"], line["step"]] = line
+            with data_errors(str(self.metrics), fix="remove the line", what=f"not a line of metrics: {line!r:.80}"):
+                if phase is None or line["phase"] == phase:
+                    last[line["phase"], line["step"]] = line
         return list(last.values())
 
 
@@ -162,7 +164,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
-        "command": sys.argv,
+        "command": [redact(word) for word in sys.argv],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -18,16 +18,19 @@ from pathlib import Path
 
 import openai
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
+from common.bounded_http import bounded_client
 from common.config import Config
-from common.errors import GateError, OsimError, UsageError
+from common.errors import GateError, OsimError, UsageError, data_errors
 from common.files import append_jsonl, hash_json, read_jsonl, repair_jsonl_tail
+from common.redact import address_without_secret, redact_known
 from data_tools.conversation import ChatMessage, RawRow
 from data_tools.routing import Routing, SourceRule
 from data_tools.rows import read_batches
 from data_tools.shingles import words
 
+DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
 WINDOW = 256
 TRANSPORT_RETRIES = 4
 CHARS_PER_TOKEN = 4
@@ -67,8 +70,9 @@ class GroundConfig(Config):
     """Name of the model that writes the contexts."""
     base_url: str | None = None
     """OpenAI-compatible address; None: OPENAI_BASE_URL, else the SDK's default."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key; local servers need none."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key. None: OPENAI_API_KEY if base_url is None, else no key:
+    keys go only to the host they belong to."""
     concurrency: int = Field(default=16, ge=1)
     """Requests in flight at most."""
     timeout_s: float = Field(default=60.0, gt=0)
@@ -91,6 +95,13 @@ class GroundConfig(Config):
     """Rules of further data sources: who of a row is the human."""
     default_source: str = ""
     """data_source of rows that name none."""
+
+    _no_secret = field_validator("base_url")(address_without_secret)
+
+    @property
+    def key_variable(self) -> str | None:
+        """The variable whose value is sent."""
+        return self.api_key_env or (DEFAULT_KEY_VARIABLE if self.base_url is None else None)
 
 
 @dataclass(frozen=True)
@@ -151,11 +162,16 @@ def ground(
 
 def make_client(config: GroundConfig) -> openai.AsyncOpenAI:
     """A client for the configured endpoint."""
-    key = os.environ.get(config.api_key_env)
-    if key is None and config.base_url is None:
-        raise UsageError(f"{config.api_key_env} is not set", fix=f"export {config.api_key_env}, or give base_url")
+    variable = config.key_variable
+    key = os.environ.get(variable) if variable else None
+    if variable and not key:
+        raise UsageError(f"{variable} is not set", fix=f"export {variable}, or give a base_url that needs no key")
     return openai.AsyncOpenAI(
-        api_key=key or "none", base_url=config.base_url, timeout=config.timeout_s, max_retries=TRANSPORT_RETRIES
+        api_key=key or "none",
+        base_url=config.base_url,
+        timeout=config.timeout_s,
+        max_retries=TRANSPORT_RETRIES,
+        http_client=bounded_client(config.timeout_s),
     )
 
 
@@ -177,7 +193,8 @@ class _Run:
         repair_jsonl_tail(self.cache_path)
         self.cache: dict[str, SocialContext] = {}
         if self.cache_path.exists():
-            self.cache = {r["key"]: SocialContext.model_validate(r["context"]) for r in read_jsonl(self.cache_path)}
+            with data_errors(str(self.cache_path), fix="move the file away: its contexts are then asked for again"):
+                self.cache = {r["key"]: SocialContext(**r["context"]) for r in read_jsonl(self.cache_path)}
         self.gate = asyncio.Semaphore(config.concurrency)
 
     async def run(self) -> GroundReport:
@@ -236,7 +253,7 @@ class _Run:
                 async with self.gate:
                     text = await self._ask(prompt + note)
             except openai.AuthenticationError as e:
-                raise UsageError("the endpoint refused the key", fix=f"check {self.config.api_key_env}") from e
+                raise UsageError("the endpoint refused the key", fix=f"check {self.config.key_variable}") from e
             except openai.APIError:
                 reason = "api"
                 break
@@ -271,7 +288,9 @@ class _Run:
             self.report.input_tokens += reply.usage.prompt_tokens
             self.report.output_tokens += reply.usage.completion_tokens
             self.report.usd = _usd(self.config, self.report.input_tokens, self.report.output_tokens)
-        return reply.choices[0].message.content or ""
+        if not reply.choices:
+            return ""
+        return redact_known(reply.choices[0].message.content or "", (self.client.api_key,))
 
     def _check_failures(self) -> None:
         failed, tried = sum(self.report.failed.values()), self.report.rows - self.report.had_system

@@ -23,6 +23,7 @@ from common.errors import DataError
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
+CHECKED_AT_ONCE = 1 << 20
 _HEADER = struct.Struct("<9sQBQQ")
 DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype(np.uint8),
@@ -117,6 +118,18 @@ class IndexedReader:
         return len(self.items)
 
 
+def _back_to_back(lengths: NDArray[np.int32], pointers: NDArray[np.int64], itemsize: int) -> bool:
+    """Whether each sequence begins where the one before it ends."""
+    expected = 0
+    for start in range(0, len(lengths), CHECKED_AT_ONCE):
+        part = np.asarray(lengths[start : start + CHECKED_AT_ONCE], np.int64) * itemsize
+        begins = expected + np.cumsum(part) - part
+        if part.min() < 0 or not np.array_equal(begins, pointers[start : start + CHECKED_AT_ONCE]):
+            return False
+        expected = int(begins[-1] + part[-1])
+    return True
+
+
 def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32], NDArray[np.int64]]:
     """Type, lengths and pointers of an .idx whose size and pointers are consistent."""
     damaged = DataError("not a valid Megatron index", where=str(path), fix="run `osim data prepare` again")
@@ -134,6 +147,6 @@ def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32], NDArray[n
         return DTYPES[code], np.zeros(0, np.int32), np.zeros(0, np.int64)
     lengths = np.memmap(path, "<i4", "r", offset=_HEADER.size, shape=(sequences,))
     pointers = np.memmap(path, "<i8", "r", offset=_HEADER.size + 4 * sequences, shape=(sequences,))
-    if pointers[0] != 0 or int(lengths[-1]) < 0 or int(pointers[-1]) < 0:
+    if not _back_to_back(lengths, pointers, DTYPES[code].itemsize):
         raise damaged
     return DTYPES[code], lengths, pointers

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ def _decode_at_once(data: bytes) -> list[_Line] | None:
         return None
     try:
         lines = _line_decoder.decode_lines(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     # The decoder does not care about line ends: it skips blank lines and takes two values from one line.
     expected = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n"))) + (not data.endswith(b"\n"))
@@ -179,6 +180,8 @@ def _parse(line: bytes) -> _Line:
         raise UnusableRow("schema", f"not a conversation row: {e}") from None
     except msgspec.DecodeError as e:
         raise UnusableRow("json", f"not valid JSON: {e}") from None
+    except RecursionError:
+        raise UnusableRow("json", "nested too deep") from None
     except UnicodeDecodeError as e:
         raise UnusableRow("utf8", f"not valid UTF-8: {e.reason}") from None
     if not messages:
@@ -219,7 +222,7 @@ def _blocks(path: Path, stream: BinaryIO, span: Span, size: int) -> Iterator[_Bl
                     skipped = _skip_to_newline(stream)
             yield _Block(position, data)
             position += len(data) + skipped
-    except (EOFError, zstandard.ZstdError, gzip.BadGzipFile) as e:
+    except (EOFError, OSError, zlib.error, zstandard.ZstdError) as e:
         raise DataError(f"damaged compressed file: {e}", where=str(path), fix="fetch or compress it again") from e
 
 

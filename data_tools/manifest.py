@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from common.config import Config
-from common.errors import DataError
-from common.files import read_json, write_json
+from common.errors import data_errors
+from common.files import read_json_object, write_json
 from data_tools.config import MixtureConfig
 from data_tools.indexed import add_suffix
 from data_tools.units import SourceCount
@@ -95,10 +95,9 @@ class Manifest(Config):
     def read(cls, prefix: Path) -> Manifest:
         """Read PREFIX.manifest.json. Raises DataError when it is missing or not of this format."""
         path = add_suffix(prefix, ".manifest.json")
-        try:
-            return cls.model_validate(read_json(path))
-        except (OSError, ValueError, ValidationError) as e:
-            raise DataError(f"not a shard manifest: {e}", where=str(path), fix="run `osim data prepare` again") from e
+        fix = "run `osim data prepare` again"
+        with data_errors(str(path), fix=fix, what="not a shard manifest"):
+            return cls.model_validate(read_json_object(path, fix=fix))
 
     def write(self, prefix: Path, *, path: Path | None = None) -> None:
         """Write PREFIX.manifest.json atomically (or `path`, for a shard that is not visible yet)."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from common.errors import UsageError
 from common.files import hash_json
+from common.redact import redact
 from data_tools.config import PrepareConfig
 from data_tools.indexed import add_suffix
 from data_tools.manifest import Manifest
@@ -50,7 +51,7 @@ def merge(prefixes: Sequence[Path], output: Path, *, overwrite: bool = False) ->
     joined = join(output, parts, shards[0].tokens.dtype, _pack_settings(first))
     manifests = [s.manifest for s in shards]
     manifest = Manifest(
-        command=tuple(sys.argv),
+        command=tuple(map(redact, sys.argv)),
         config=first.config,
         key=hash_json([m.key for m in manifests]),
         inputs=tuple(dict.fromkeys(i for m in manifests for i in m.inputs)),

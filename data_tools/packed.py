@@ -66,6 +66,12 @@ class PackedShard:
     def bin(self, i: int) -> PackedBin:
         """Training sequence i."""
         documents = self.packing.documents[self.packing.offsets[i] : self.packing.offsets[i + 1]]
+        if not 0 < (length := int(self.shard.tokens.lengths[documents].sum(dtype=np.int64))) <= self.sequence_length:
+            raise DataError(
+                f"bin {i} holds {length} tokens, its sequences have 1 to {self.sequence_length}",
+                where=str(add_suffix(self.shard.prefix, ".pack")),
+                fix="run `osim data pack` again",
+            )
         masks = np.concatenate([self.shard.mask[d] for d in documents])
         return PackedBin(
             np.concatenate([self.shard.tokens[d] for d in documents]).astype(np.int32, copy=False),

@@ -15,18 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from common.errors import DataError
+from common.errors import SHAPE_ERRORS, DataError, data_errors
 from data_tools.columns import Columns, RowBatch
 from data_tools.conversation import BATCH_BYTES, ROLES, BadRow, ChatMessage, Span
 
 MAX_ROWS_PER_BATCH = 8192
+FETCH = "fetch or write it again"
 _ROLES = pa.array(ROLES)
 
 
 def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> Iterator[RowBatch]:
     """Batches of the row groups of the span. Raises DataError when the file or its schema is unusable."""
     file = open_file(path)
-    columns = _columns(path, file.schema_arrow)
+    with data_errors(str(path), fix=FETCH, what="a schema that cannot be read"):
+        columns = _columns(path, file.schema_arrow)
     groups = range(span.start, file.num_row_groups if span.stop is None else span.stop)
     number, before = 0, rows_before(path, span)
     for group in groups:
@@ -39,7 +41,7 @@ def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> I
             for batch in file.iter_batches(batch_rows, row_groups=[group], columns=columns, use_threads=False):
                 yield _convert(batch, number, before, row_bytes * batch.num_rows)
                 number += batch.num_rows
-        except (pa.ArrowException, OSError) as e:
+        except (pa.ArrowException, *SHAPE_ERRORS) as e:
             raise DataError(f"damaged parquet row group {group}: {e}", where=str(path), fix="fetch it again") from e
 
 
@@ -53,7 +55,7 @@ def open_file(path: Path) -> pq.ParquetFile:
     """The file, or a DataError."""
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as e:
+    except (pa.ArrowException, *SHAPE_ERRORS) as e:
         raise DataError(f"not a readable parquet file: {e}", where=str(path), fix="fetch or write it again") from e
 
 

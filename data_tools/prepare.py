@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import DataError, GateError, Interrupted, UsageError
-from common.files import hash_file, hash_json, read_json, write_json
+from common.files import hash_file, hash_json, read_json_object, write_json
+from common.redact import redact
 from common.run_folder import RunFolder
 from data_tools.config import PrepareConfig
 from data_tools.indexed import add_suffix, token_dtype
@@ -122,7 +123,7 @@ def _open_work(work: Path, key: str, *, overwrite: bool) -> None:
     """Keep the finished units of an interrupted run of the same content, refuse those of another."""
     plan = work / "plan.json"
     (work / "units").mkdir(exist_ok=True)
-    if plan.exists() and read_json(plan)["key"] != key:
+    if plan.exists() and read_json_object(plan).get("key") != key:
         if not overwrite and any((work / "units").iterdir()):
             raise UsageError(
                 "an unfinished run with other inputs, tokenizer or configuration is there",
@@ -301,7 +302,7 @@ def _manifest(
     counts = total_counts(records)
     bad = sum((Counter(r.bad_rows) for r in records), Counter())
     return Manifest(
-        command=tuple(sys.argv),
+        command=tuple(map(redact, sys.argv)),
         config=config.content_fields(),
         key=key,
         inputs=tuple(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from common.errors import DataError
+from common.errors import data_errors
 from common.files import read_jsonl, write_bytes
 
 
@@ -41,11 +41,9 @@ def excluded_positions(lists: tuple[Path, ...]) -> Mapping[str, frozenset[int]]:
     """Positions to leave out, by resolved file name."""
     out: dict[str, set[int]] = defaultdict(set)
     for path in lists:
-        try:
+        with data_errors(str(path), fix="write it again", what="not a removal list"):
             for record in read_jsonl(path):
                 out[str(Path(record["file"]).resolve())].add(int(record["position"]))
-        except (OSError, KeyError, ValueError) as e:
-            raise DataError(f"not a removal list: {e}", where=str(path), fix="write it again") from e
     return {name: frozenset(positions) for name, positions in out.items()}
 
 

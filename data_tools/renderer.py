@@ -26,6 +26,7 @@ from tokenizers import Tokenizer
 from common.errors import DataError
 from common.files import hash_json
 from data_tools.conversation import ROLES
+from data_tools.tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
     from data_tools.content import ContentEncoder
@@ -118,10 +119,7 @@ class Renderer:
 
         live: see `__init__`.
         """
-        path = tokenizer_dir / "tokenizer.json"
-        if not path.is_file():
-            raise DataError("no tokenizer.json", where=str(tokenizer_dir), fix="give a Hugging Face tokenizer folder")
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = open_tokenizer(tokenizer_dir)
         if template is not None and template not in TEMPLATES:
             raise DataError(f"unknown template {template!r}", fix=f"one of {', '.join(TEMPLATES)}")
         chosen = TEMPLATES[template] if template else recognise_template(tokenizer)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from common.errors import DataError
+from common.errors import SHAPE_ERRORS, DataError
 from data_tools.assemble import ROLE_SHIFT, TRAIN_BIT
 from data_tools.indexed import IndexedReader, add_suffix, as_bytes
 from data_tools.manifest import Manifest
@@ -61,7 +62,14 @@ class Shard:
                 where=str(prefix),
                 fix="these files are not of one run; run `osim data prepare` again",
             )
-        return cls(prefix, tokens, mask, sources, Manifest.read(prefix))
+        manifest = Manifest.read(prefix)
+        if len(sources) and int(sources.max()) >= len(manifest.sources):
+            raise DataError(
+                "documents of sources that the manifest does not name",
+                where=str(add_suffix(prefix, ".sources.npy")),
+                fix="these files are not of one run; run `osim data prepare` again",
+            )
+        return cls(prefix, tokens, mask, sources, manifest)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -79,7 +87,7 @@ class Shard:
 def _open_sources(path: Path) -> NDArray[np.uint16]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as e:
+    except (*SHAPE_ERRORS, EOFError, MemoryError, SyntaxError, tokenize.TokenError) as e:
         raise DataError(f"not readable: {e}", where=str(path), fix="run `osim data prepare` again") from e
     if array.dtype != np.uint16 or array.ndim != 1:
         raise DataError("not a uint16 vector", where=str(path), fix="run `osim data prepare` again")
@@ -131,4 +139,7 @@ def read_pack(path: Path, lengths: NDArray[np.int32]) -> Packing:
     chosen: NDArray[Any] = np.zeros(0, np.uint32)
     if documents:
         chosen = np.memmap(path, "<u4", "r", offset=len(raw) + 8 * (bins + 1), shape=(documents,))
+    ordered = offsets[0] == 0 and offsets[-1] == documents and bool((offsets[:-1] <= offsets[1:]).all())
+    if not ordered or (documents and int(chosen.max()) >= len(lengths)):
+        raise DataError("bins of documents that do not exist", where=str(path), fix=fix)
     return Packing(capacity, offsets, chosen)

@@ -32,6 +32,7 @@ CHATML_JINJA = (
 )
 MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
 MAX_LENGTH = 1 << 20
+MAX_TOKEN_ID = 1 << 31
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -63,6 +64,20 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
             f"the texts fill only {tokenizer.get_vocab_size()} of {vocab_size} vocabulary entries",
             fix="train on more text or ask for a smaller vocabulary",
         )
+    return tokenizer
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a Hugging Face folder. Raises DataError."""
+    path, fix = folder / "tokenizer.json", "give a Hugging Face tokenizer folder"
+    if not path.is_file():
+        raise DataError("no tokenizer.json", where=str(folder), fix=fix)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as e:
+        raise DataError(f"not a tokenizer: {e}", where=str(path), fix=fix) from e
+    if any(ident >= MAX_TOKEN_ID for ident in tokenizer.get_vocab().values()):
+        raise DataError("token ids beyond 31 bits", where=str(path), fix=fix)
     return tokenizer
 
 

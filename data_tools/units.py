@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Config
-from common.files import hash_file, read_json
+from common.config import Config, validate
+from common.errors import OsimError
+from common.files import hash_file, read_json_object
 from data_tools import jsonl, parquet
 from data_tools.conversation import Span
 from data_tools.hashed_file import HashedFile, save_array
@@ -137,12 +138,19 @@ def finished_unit(work: Path, index: int, key: str) -> UnitRecord | None:
     directory = unit_directory(work, index)
     if not (directory / "record.json").is_file():
         return None
-    record = UnitRecord.model_validate(read_json(directory / "record.json"))
+    try:
+        record = validate(UnitRecord, read_json_object(directory / "record.json"), where=str(directory))
+    except OsimError:
+        return None  # damaged: the unit is made again
     if record.key != key:
         return None
     for name in PARTS:
         path = directory / name
-        if not path.is_file() or path.stat().st_size != record.sizes[name] or hash_file(path) != record.hashes[name]:
+        if (
+            not path.is_file()
+            or path.stat().st_size != record.sizes.get(name)
+            or hash_file(path) != record.hashes.get(name)
+        ):
             return None
     return record
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from common.errors import DataError, UsageError
+from common.errors import DataError, UsageError, data_errors
 from envs.tasks.behaviorchain import author as behaviorchain
 from envs.tasks.coser.author import dimension_score
 from envs.tasks.fantom import author as fantom
@@ -67,16 +67,15 @@ def compare(rows: Iterable[Row]) -> list[Difference]:
     """Rows that differ, numbered from 1. Raises UsageError (unknown kind) or DataError (missing fields)."""
     differences = []
     for line, row in enumerate(rows, start=1):
-        rule = RULES.get(row.get("kind", ""))
+        rule = RULES.get(str(row.get("kind")))
         if rule is None:
             raise UsageError(
                 f"unknown kind {row.get('kind')!r}", where=f"line {line}", fix=f"one of {', '.join(sorted(RULES))}"
             )
-        try:
+        what = f"row of kind {row['kind']!r} cannot be read"
+        with data_errors(f"line {line}", fix="give the inputs of its rule and `author`", what=what):
             ours = rule(row)
             author = row["author"]
-        except (KeyError, TypeError, ValueError) as e:
-            raise DataError(f"row of kind {row['kind']!r} cannot be read: {e!r}", where=f"line {line}") from e
         if not same(ours, author):
             differences.append(Difference(line, row["kind"], author, ours))
     return differences
@@ -86,10 +85,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a golden file. Raises UsageError or DataError."""
     if not path.is_file():
         raise UsageError("no such file", where=str(path), fix="give a JSON-lines file of golden rows")
-    try:
-        return [orjson.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
-    except orjson.JSONDecodeError as e:
-        raise DataError(f"not JSON lines: {e}", where=str(path), fix="one JSON object per line") from e
+    with data_errors(str(path), fix="one JSON object per line", what="not JSON lines"):
+        rows = [orjson.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError("not a JSON object", where=f"{path}, row {number}", fix="one JSON object per line")
+    return rows
 
 
 def same(a: Any, b: Any) -> bool:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from common.errors import UsageError
 from common.files import hash_json
 from common.seeds import derive_rng, derive_seed
+from common.text import well_formed
 from envs.boundary import Bug, contain
 from envs.deadline import Deadlines
 from envs.engine import EngineError
@@ -219,13 +220,6 @@ async def _drive(
             break
     for seat in env.seats:
         extend_view(env, table.state, seat, table.views)
-
-
-def well_formed(text: str) -> str:
-    """`text` with U+FFFD for half characters (lone surrogates), which a terminal may give and UTF-8 cannot hold."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _ask(env: Env[Any], table: _Table, seat: Seat, seed: int) -> Ask:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from common.errors import UsageError
+from common.errors import UsageError, data_errors
 from common.files import hash_file
 from common.seeds import derive_seed
 from envs.env import Env
@@ -253,10 +253,12 @@ def with_data(spec: TaskSpec, path: Path, split: str = "test") -> TaskSpec:
     def rows(asked: str, limit: int | None, seed: int) -> list[Row]:
         if asked != split:
             raise UsageError(f"{path} holds split {split!r}", where=f"task {spec.name}", fix=f"ask for {split!r}")
-        found = sorted(read(path), key=lambda row: derive_seed(seed, spec.name, row.id))
+        with data_errors(str(path), fix="give the published files", what=f"not data of {spec.name}"):
+            found = sorted(read(path), key=lambda row: derive_seed(seed, spec.name, row.id))
         return found[:limit]
 
-    env = spec.env if spec.bind is None else spec.bind(path)
+    with data_errors(str(path), fix="give the published files", what=f"not data of {spec.name}"):
+        env = spec.env if spec.bind is None else spec.bind(path)
     return replace(spec, rows=rows, splits=(split,), env=env, examples=None)
 
 

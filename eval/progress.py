@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from common.files import read_json, write_json
+from common.errors import DataError, data_errors
+from common.files import RESTORE, read_json_object, write_json
 from common.run_folder import RunFolder
 from eval.run import Progress
 
@@ -63,9 +65,11 @@ class LastProgress:
 def read_progress(folder: Path) -> LastProgress | None:
     """What the evaluation in a folder last said; None where none is under way or was killed."""
     try:
-        found = read_json(folder / PROGRESS_FILE)
-        tasks, age_s = tuple(Progress(**line) for line in found["tasks"]), time.time() - found["time"]
-    except (OSError, ValueError, KeyError, TypeError):
+        with data_errors(str(folder / PROGRESS_FILE), fix=RESTORE):
+            found = read_json_object(folder / PROGRESS_FILE)
+            tasks = TypeAdapter(tuple[Progress, ...]).validate_python(found["tasks"])
+            age_s = time.time() - float(found["time"])
+    except DataError:
         # Gone, or of another version: the page is shown without it.
         return None
     return LastProgress(tasks, age_s, RunFolder(folder).owner() is not None)

@@ -158,12 +158,7 @@ class Results(Config):
             raise UsageError(
                 "no results here", where=str(file), fix="give a run folder that osim eval run has finished"
             )
-        try:
-            raw = read_json(file)
-        except ValueError as e:
-            raise DataError(
-                f"not valid JSON: {e}", where=str(file), fix="run osim eval run again on this folder"
-            ) from e
+        raw = read_json(file, fix="run osim eval run again on this folder")
         found = raw.get("schema_version") if isinstance(raw, Mapping) else None
         if found != SCHEMA_VERSION:
             raise DataError(

@@ -13,8 +13,8 @@ from typing import Literal
 from pydantic import Field
 
 from common.config import Config, load, read_yaml
-from common.errors import DataError, UsageError
-from common.files import read_json, write_json
+from common.errors import DataError, UsageError, data_errors
+from common.files import read_json_object, write_json
 from common.run_folder import RunFolder
 from launch.local import run_local
 from megatron_osim.config import ArchitectureConfig, MidtrainConfig, ParallelConfig
@@ -131,5 +131,5 @@ def _job(config: ConvertConfig) -> dict[str, float]:
         (folder / "config.yaml").write_text(dump_yaml(config))
         write_json(folder / RESULT, {})
         run_local("launch.convert_worker", folder, config.ranks)
-        result: dict[str, float] = read_json(folder / RESULT)
-        return result
+        with data_errors(str(folder / RESULT), fix="run the conversion again"):
+            return {name: float(value) for name, value in read_json_object(folder / RESULT).items()}

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from common.redact import redact
+
 State = Literal["ok", "missing", "absent"]
 PYTHON_VERSIONS = ((3, 11), (3, 12))
+PARTITION = re.compile(r"([^|*]+)\*?\|([0-9]{1,9})\|([^|]*)\|([^|]*)")
+JOB_FIELDS = 6
 REQUIRED_PACKAGES = ("megatron-core", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 """Beside torch, what the CPU pipeline cannot do without."""
 PROBE_TIMEOUT_S = 60.0
@@ -194,8 +199,9 @@ def _partitions() -> Iterator[str]:
     idle: dict[str, int] = {}
     limits: dict[str, str] = {}
     for line in lines:
-        name, count, state, limit = line.split("|")
-        name = name.rstrip("*")
+        if not (found := PARTITION.fullmatch(line)):
+            continue
+        name, count, state, limit = found.groups()
         total[name] = total.get(name, 0) + int(count)
         idle[name] = idle.get(name, 0) + (int(count) if state == "idle" else 0)
         limits[name] = limit
@@ -208,7 +214,9 @@ def _slurm_jobs() -> Iterator[Finding]:
     from launch.submit.slurm import JobState
 
     for line in _lines_of("squeue", "--me", "--noheader", "--format=%A|%j|%T|%r|%N|%S"):
-        job_id, name, state, reason, nodes, start = line.split("|")
+        if len(fields := line.split("|")) != JOB_FIELDS:
+            continue  # a name with a bar in it
+        job_id, name, state, reason, nodes, start = fields
         found = JobState(
             state, reason="" if reason == "None" else reason, nodes=nodes, start=start.replace("N/A", "")
         )
@@ -243,19 +251,20 @@ def _judge() -> Finding:
     import httpx
 
     url = (url or "https://api.openai.com/v1").rstrip("/")
+    shown = redact(url, (key,))
     try:
-        status = httpx.get(
-            f"{url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=JUDGE_TIMEOUT_S
-        ).status_code
-    except httpx.HTTPError as e:
-        return Finding(
-            "Judge endpoint", "absent", f"{url}: {type(e).__name__}", "check OPENAI_BASE_URL and the network"
-        )
+        with httpx.stream(
+            "GET", f"{url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=JUDGE_TIMEOUT_S
+        ) as answer:
+            status = answer.status_code
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as e:
+        fix = "check OPENAI_BASE_URL and the network"
+        return Finding("Judge endpoint", "absent", f"{shown}: {type(e).__name__}", fix)
     if status in (401, 403):
-        return Finding("Judge endpoint", "absent", f"{url}: the key is refused ({status})", "set OPENAI_API_KEY")
+        return Finding("Judge endpoint", "absent", f"{shown}: the key is refused ({status})", "set OPENAI_API_KEY")
     if status >= 400:
-        return Finding("Judge endpoint", "absent", f"{url}: HTTP {status}", "check OPENAI_BASE_URL")
-    return Finding("Judge endpoint", "ok", url)
+        return Finding("Judge endpoint", "absent", f"{shown}: HTTP {status}", "check OPENAI_BASE_URL")
+    return Finding("Judge endpoint", "ok", shown)
 
 
 def _disk(folder: Path) -> Finding:

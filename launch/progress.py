@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,8 @@ class MetricsTail:
             return
         self._next = now + self._every_s
         for line in self._new_lines():
-            if line.get("phase") == self._phase:
-                self._step = int(line["step"])
+            if line.get("phase") == self._phase and isinstance(line.get("step"), int):
+                self._step = line["step"]
                 shown = {k: v for k, v in line.items() if k in ("loss", "reward/mean", "lr") and isinstance(v, float)}
                 self._note = ", ".join(f"{k} {v:.4g}" for k, v in shown.items())
         self._update(self._step, self._total, self._note)
@@ -91,4 +91,6 @@ class MetricsTail:
                 if not line.endswith(b"\n"):
                     return
                 self._offset += len(line)
-                yield orjson.loads(line)
+                with suppress(orjson.JSONDecodeError):  # only shown
+                    if isinstance(record := orjson.loads(line), dict):
+                        yield record

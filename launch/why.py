@@ -18,8 +18,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from common.errors import OsimError, UsageError
-from common.files import read_json
+from common.errors import DataError, OsimError, UsageError, data_errors
+from common.files import RESTORE, read_json_object
 from common.run_folder import RunFolder
 
 SAMPLE_S = 1.0
@@ -159,8 +159,13 @@ def _silent_servers(folder: Path) -> Iterator[str]:
     """Rollout servers of the newest attempt that did not answer the coordinator's last probe."""
     attempts = sorted((folder / "launch").glob("attempt-*/health.json"), key=_mtime)
     if attempts:
-        for url, since in read_json(attempts[-1])["silent_since"].items():
-            yield f"{url} for {time.time() - since:.0f} s"
+        try:
+            with data_errors(str(attempts[-1]), fix=RESTORE):
+                silent = dict(read_json_object(attempts[-1])["silent_since"])
+                told = [f"{url} for {time.time() - float(since):.0f} s" for url, since in silent.items()]
+        except DataError:
+            return
+        yield from told
 
 
 def _mtime(path: Path) -> float:
@@ -168,14 +173,17 @@ def _mtime(path: Path) -> float:
 
 
 def _last_metric(run: RunFolder) -> LastMetric | None:
-    metrics = run.read_metrics()
-    if not metrics:
+    try:
+        with data_errors(str(run.metrics), fix=RESTORE):
+            lines = [(str(m["phase"]), int(m["step"]), float(m["time"])) for m in run.read_metrics()]
+    except DataError:
         return None
-    newest = max(metrics, key=lambda m: m["time"])
-    times = sorted(m["time"] for m in metrics if m["phase"] == newest["phase"])
+    if not lines:
+        return None
+    phase, step, at = max(lines, key=lambda line: line[2])
+    times = sorted(written for of, _, written in lines if of == phase)
     gaps = [b - a for a, b in pairwise(times)]
-    usual_s = median(gaps) if gaps else None
-    return LastMetric(newest["phase"], newest["step"], time.time() - newest["time"], usual_s)
+    return LastMetric(phase, step, time.time() - at, median(gaps) if gaps else None)
 
 
 def _processes(folder: Path) -> Iterator[ProcessState]:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from common.config import Config
-from common.errors import UsageError
-from common.files import read_json
+from common.errors import UsageError, data_errors
+from common.files import read_json_object
 
 Family = Literal["qwen3", "qwen3_moe", "qwen2", "llama"]
 HF_CLASSES: dict[str, str] = {
@@ -160,7 +160,9 @@ class ArchitectureConfig(Config):
         file = path / "config.json" if path.is_dir() else path
         if not file.is_file():
             raise UsageError("no config.json here", where=str(path), fix="give a Hugging Face model folder")
-        return _from_hf(read_json(file), where=str(file))
+        fix = "give the config.json of a Qwen3, Qwen2.5 or Llama-3 model"
+        with data_errors(str(file), fix=fix, what="not a usable config.json"):
+            return _from_hf(read_json_object(file), where=str(file))
 
     def to_hf_config(self, *, dtype: str = "float32") -> dict[str, Any]:
         """The content of config.json (transformers 4 and 5, SGLang and vLLM read it)."""

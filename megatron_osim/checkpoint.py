@@ -26,7 +26,7 @@ from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShard
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
 from common.errors import DataError
-from common.files import fsync_directory, read_json, write_json
+from common.files import fsync_directory, read_json_object, write_json
 from megatron_osim.adamw import prepare_for_checkpoint, separate_steps
 from megatron_osim.config import CheckpointConfig
 from megatron_osim.runtime.writer_queue import use_own_results_queue
@@ -34,6 +34,7 @@ from megatron_osim.trainer import Trainer
 
 FORMAT = 1
 STATE = "state.json"
+CHECKPOINT_FIX = "move this checkpoint away: the run then resumes from the one before it"
 _NAME = re.compile(r"step-(\d{8})")
 # From 0.19 on, Megatron asks by default for a writer that is a package of its own.
 _ASYNC_OPTIONS: dict[str, Any] = (
@@ -52,7 +53,7 @@ class Checkpoint:
     @property
     def state(self) -> dict[str, Any]:
         """The content of state.json; `extra` is the caller's."""
-        return read_json(self.path / STATE)
+        return read_json_object(self.path / STATE, fix=CHECKPOINT_FIX)
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -132,10 +133,13 @@ class Checkpointer:
                 where=str(checkpoint.path),
                 fix="use the version of osim that wrote it",
             )
-        same_layout = state["layout"] == self._layout()
-        if (state["layout"]["expert"] > 1) != (self.trainer.parallel.expert > 1):
+        layout = state.get("layout")
+        if not isinstance(layout, dict) or not isinstance(layout.get("expert"), int):
+            raise DataError("a state without its layout", where=str(checkpoint.path), fix=CHECKPOINT_FIX)
+        same_layout = layout == self._layout()
+        if (layout["expert"] > 1) != (self.trainer.parallel.expert > 1):
             raise DataError(
-                f"saved with expert = {state['layout']['expert']}, now {self.trainer.parallel.expert}: Megatron "
+                f"saved with expert = {layout['expert']}, now {self.trainer.parallel.expert}: Megatron "
                 "keeps experts in an optimizer of their own only where they are spread",
                 where=str(checkpoint.path),
                 fix="resume with expert > 1 on both sides or on neither, or start anew from an export "

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import GateError, Interrupted, UsageError
+from common.errors import GateError, Interrupted, UsageError, data_errors
 from common.run_folder import RunFolder
 from common.tracking import WandbTracker
 from megatron_osim.anomaly import AnomalyWatch
-from megatron_osim.checkpoint import Checkpointer
+from megatron_osim.checkpoint import CHECKPOINT_FIX, Checkpointer
 from megatron_osim.config import MidtrainConfig
 from megatron_osim.convert import export_hf, load_hf, load_random
 from megatron_osim.data import TrainingData, ValidationData
@@ -117,10 +117,11 @@ class Midtraining:
             if self.validation.sources:
                 self._validate(0)
             return 0
-        extra = found.state["extra"]
-        self.anomalies.norms.extend(extra["grad_norms"])
-        self.anomalies.losses.extend(extra.get("losses", ()))
-        self.anomalies.skipped_in_a_row = extra.get("skipped_in_a_row", 0)
+        with data_errors(str(found.path), fix=CHECKPOINT_FIX, what="a state that is not midtraining's"):
+            extra = found.state["extra"]
+            self.anomalies.norms.extend(map(float, extra["grad_norms"]))
+            self.anomalies.losses.extend(map(float, extra.get("losses", ())))
+            self.anomalies.skipped_in_a_row = int(extra.get("skipped_in_a_row", 0))
         return found.step
 
     def _train(self, step: int) -> None:

@@ -17,10 +17,16 @@ from typing import Self
 import numpy as np
 from megatron.core import dist_checkpointing
 
-from common.errors import ExitCode, OsimError, UsageError
+from common.errors import ExitCode, OsimError, UsageError, data_errors
 from common.run_folder import RunFolder
 from common.tracking import WandbTracker
-from megatron_osim.checkpoint import Checkpoint, Checkpointer, latest_checkpoint, list_checkpoints
+from megatron_osim.checkpoint import (
+    CHECKPOINT_FIX,
+    Checkpoint,
+    Checkpointer,
+    latest_checkpoint,
+    list_checkpoints,
+)
 from megatron_osim.config import ArchitectureConfig
 from megatron_osim.convert import export_hf, load_hf
 from megatron_osim.layout import check_layout
@@ -244,7 +250,8 @@ class Session:
             assert generation is not None
             generation.ledger.rewind(step - 1)
             if checkpoint is not None:
-                generation.collector.restore(checkpoint.state["extra"]["algorithms"])
+                with data_errors(str(checkpoint.path), fix=CHECKPOINT_FIX, what="a state that is not this run's"):
+                    generation.collector.restore(checkpoint.state["extra"]["algorithms"])
 
         from_first(self.ranks, rewind)
 

@@ -10,5 +10,4 @@ budget.py       prices and the spending limit
 cache.py        live / record / replay / replay-strict
 structured.py   JSON replies: schema, validation, re-ask
 transcript.py   untrusted text in a delimited, escaped block
-redact.py       secrets out of texts that are kept
 """

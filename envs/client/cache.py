@@ -8,18 +8,21 @@ Only whole completions are stored; failures never are. SQLite in WAL mode: sever
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import TypeAdapter
 
 from common.errors import DataError, UsageError
 from common.files import hash_json
 from envs.client.config import CacheMode
 
 BUSY_TIMEOUT_S = 30.0
+CACHE_FIX = "check disk space, or move the file away: its calls are then made again"
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,14 @@ class Completion:
     completion_tokens: int
 
 
+_COMPLETION = TypeAdapter(Completion)
+
+
 class Cache:
     """One cache file in one mode."""
 
     def __init__(self, mode: CacheMode, path: Path | None) -> None:
-        self.mode = mode
+        self.mode, self.path = mode, path
         self._db: sqlite3.Connection | None = None
         if mode == "live":
             return
@@ -65,13 +71,24 @@ class Cache:
         """The stored reply, if this mode uses stored replies."""
         if self._db is None or self.mode == "record":
             return None
-        row = self._db.execute("SELECT reply FROM replies WHERE key=?", (key,)).fetchone()
-        return None if row is None else Completion(**orjson.loads(row[0]))
+        with self._errors():
+            row = self._db.execute("SELECT reply FROM replies WHERE key=?", (key,)).fetchone()
+            return None if row is None else _COMPLETION.validate_json(row[0])
 
     def put(self, key: str, completion: Completion) -> None:
         """Store a reply, if this mode stores."""
         if self._db is not None and self.mode != "replay-strict":
-            self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, orjson.dumps(asdict(completion))))
+            with self._errors():
+                reply = orjson.dumps(asdict(completion))
+                self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, reply))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """A damaged file, or one that cannot be written, as DataError."""
+        try:
+            yield
+        except (sqlite3.Error, ValueError) as e:
+            raise DataError(f"not a readable reply cache: {e}", where=str(self.path), fix=CACHE_FIX) from e
 
     @property
     def strict(self) -> bool:

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 
 START = 16
 CUT = 0.8
+MAX_PAUSE_S = 3600.0
+"""What an endpoint may ask of everybody; a question's own deadline is shorter."""
 
 
 class AdaptiveLimit:
@@ -51,7 +53,7 @@ class AdaptiveLimit:
     def rate_limited(self, generation: int, pause_s: float) -> None:
         """A request that began in `generation` was told to slow down."""
         now = asyncio.get_running_loop().time()
-        self._paused_until = max(self._paused_until, now + pause_s)
+        self._paused_until = max(self._paused_until, now + min(pause_s, MAX_PAUSE_S))
         if generation == self._generation:
             self._generation += 1
             self._slow_start = False

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 from common.config import Config
 from common.errors import UsageError
+from common.redact import address_without_secret
 
 CacheMode = Literal["live", "record", "replay", "replay-strict"]
 RoleName = Literal["judge", "partner", "critic", "auditor", "policy"]
@@ -66,6 +67,8 @@ class Endpoint(Config):
     """False for models that refuse the field."""
     extra_body: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Further request fields, e.g. reasoning_effort."""
+
+    _no_secret = field_validator("base_url")(address_without_secret)
 
 
 class ClientConfig(Config):

@@ -78,5 +78,5 @@ def parse_retry_after(value: str | None, now_s: float) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now_s)
-    except ValueError:
+    except (ValueError, TypeError, LookupError, OverflowError):
         return None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 M = TypeVar("M", bound=BaseModel)
-FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 
 
 def response_format(
@@ -51,12 +49,20 @@ def schema_text(schema: type[BaseModel]) -> str:
 
 def parse(schema: type[M], text: str) -> M | str:
     """The validated reply, or what is wrong with it."""
-    fenced = FENCED.match(text)
     try:
-        return schema.model_validate_json(fenced.group(1) if fenced else text)
+        return schema.model_validate_json(without_fence(text))
     except ValidationError as e:
         problems = [f"{'.'.join(map(str, p['loc'])) or 'reply'}: {p['msg']}" for p in e.errors()[:5]]
         return "; ".join(problems)
+
+
+def without_fence(text: str) -> str:
+    """The inside of a Markdown block that is the whole text; any other text as it is. Linear in its length."""
+    body = text.strip()
+    first, newline, rest = body.partition("\n")
+    if first.strip() not in ("```", "```json") or not newline or not rest.endswith("```"):
+        return text
+    return rest.removesuffix("```")
 
 
 def reask(problem: str) -> str:

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import openai
 from pydantic import BaseModel, Field, ValidationError
 
+from common.bounded_http import bounded_client
+from common.redact import redact, redact_known
 from envs.client.cache import Completion
 from envs.client.config import Address, Endpoint
-from envs.client.redact import redact
 from envs.client.retry import Failure, kind_of_status, parse_retry_after
 
 DETAIL_CHARS = 500
 REFUSALS = ("content_filter",)
 
 
+TokenCount = Annotated[int, Field(ge=0, le=1 << 40)]
+"""What the ledger can hold and a price can multiply."""
+
+
 class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: TokenCount = 0
+    completion_tokens: TokenCount = 0
 
 
 class _Message(BaseModel):
@@ -52,6 +57,7 @@ class Transport:
             base_url=address.base_url,
             max_retries=0,
             timeout=endpoint.attempt_timeout_s,
+            http_client=bounded_client(endpoint.attempt_timeout_s),
         )
 
     async def send(self, request: Mapping[str, Any], extra_body: Mapping[str, Any]) -> Completion | Failure:
@@ -79,9 +85,9 @@ class Transport:
             return self._failure(Failure("refused", choice.message.refusal or "content filter"))
         if choice.message.content is None:
             return Failure("malformed", "the answer has no content")
-        return Completion(
-            choice.message.content, choice.finish_reason or "stop", usage.prompt_tokens, usage.completion_tokens
-        )
+        # A gateway that repeats its caller's header must not carry the key into ledger and cache.
+        text = redact_known(choice.message.content, self._secrets)
+        return Completion(text, choice.finish_reason or "stop", usage.prompt_tokens, usage.completion_tokens)
 
     def _failure(self, failure: Failure) -> Failure:
         return Failure(failure.kind, redact(failure.detail, self._secrets)[:DETAIL_CHARS], failure.retry_after_s)

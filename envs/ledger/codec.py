@@ -61,6 +61,8 @@ def decode_trace(data: bytes) -> SeatTrace:
     start = HEADER_LENGTH_BYTES + int.from_bytes(data[:HEADER_LENGTH_BYTES], "little")
     header = orjson.loads(data[HEADER_LENGTH_BYTES:start])
     shapes = header["segments"]
+    if any(length < 0 for length, *_ in shapes) or (header["plain"] or 0) < 0:
+        raise ValueError("a segment of negative length")
     n_plain = header["plain"] or 0
     n_ids = n_plain + sum(length for length, *_ in shapes)
     ids = np.frombuffer(data, ID_DTYPE, n_ids, start).tolist()
@@ -71,6 +73,8 @@ def decode_trace(data: bytes) -> SeatTrace:
         p_at += length if trainable else 0
         segments.append(Segment(tuple(ids[at : at + length]), trainable, turn, own, version))
         at += length
+    if p_at != len(logprobs):
+        raise ValueError(f"{len(logprobs)} log-probs for {p_at} sampled ids")
     plain = None if header["plain"] is None else tuple(ids[:n_plain])
     return SeatTrace(header["seat"], header["learnable"], tuple(segments), plain)
 

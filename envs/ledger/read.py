@@ -6,6 +6,7 @@ Every method reads a consistent snapshot; episodes come back equal to what was w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import orjson
 
-from common.errors import DataError, UsageError
+from common.errors import DataError, UsageError, data_errors
 from envs.ledger.codec import decode_episode, decode_outcome, decode_row
 from envs.ledger.schema import (
     DAMAGED_FIX,
@@ -147,11 +148,16 @@ class LedgerReader:
     def _blob(self, name: bytes) -> bytes:
         rows = self._query("SELECT data FROM blobs WHERE hash=?", (name,))
         if not rows:
-            raise DataError(f"blob {name.hex()} is missing", where=str(self.path), fix=DAMAGED_FIX)
+            shown = name.hex() if isinstance(name, bytes) else repr(name)
+            raise DataError(f"blob {shown} is missing", where=str(self.path), fix=DAMAGED_FIX)
         return expand(name, rows[0][0])
 
     def _weights(self, name: bytes | None) -> tuple[float, ...] | None:
-        return None if name is None else tuple(np.frombuffer(self._blob(name), "<f8").tolist())
+        if name is None:
+            return None
+        content = self._blob(name)
+        with self._decoding():
+            return tuple(np.frombuffer(content, "<f8").tolist())
 
     def _episode(self, ident: int, row: bytes, story: bytes) -> Any:
         traces, outcomes = {}, {}
@@ -160,25 +166,30 @@ class LedgerReader:
         ):
             traces[seat] = self._blob(trace)
             if outcome is not None:
-                outcomes[seat] = decode_outcome(orjson.loads(outcome))
+                with self._decoding():
+                    outcomes[seat] = decode_outcome(orjson.loads(outcome))
         calls = self._query(
             f"SELECT {CALL_COLUMNS} FROM calls WHERE episode=? ORDER BY id",
             (ident,),
         )
-        return decode_episode(
-            decode_row(self._blob(row)),
-            self._blob(story),
-            traces,
-            outcomes,
-            tuple(self._call(c) for c in calls),
-        )
+        contents = self._blob(row), self._blob(story)
+        judge_calls = tuple(self._call(c) for c in calls)
+        with self._decoding():
+            return decode_episode(decode_row(contents[0]), contents[1], traces, outcomes, judge_calls)
+
+    def _decoding(self) -> AbstractContextManager[None]:
+        """What stored bytes of another shape raise, as DataError."""
+        return data_errors(str(self.path), fix=DAMAGED_FIX, what="damaged")
 
     def _call(self, columns: tuple[Any, ...]) -> JudgeCall:
         role, model, request, reply, error, cost_usd, wall_s, prompt_tokens, completion_tokens, cached = columns
+        content = self._blob(request)
+        with self._decoding():
+            asked = orjson.loads(content)
         return JudgeCall(
             role,
             model,
-            orjson.loads(self._blob(request)),
+            asked,
             reply,
             error,
             cost_usd,

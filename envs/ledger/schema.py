@@ -22,6 +22,8 @@ LEDGER_FILE = "ledger.sqlite"
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
 ZSTD_LEVEL = 1
+MAX_BLOB_BYTES = 1 << 30
+"""No part of an episode comes near it; a damaged blob that claims more is not believed."""
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -97,8 +99,10 @@ def blob_hash(data: bytes) -> bytes:
 def expand(name: bytes, data: bytes) -> bytes:
     """The blob's content, checked against its name. Raises DataError."""
     try:
+        if not 0 <= zstandard.frame_content_size(data) <= MAX_BLOB_BYTES:
+            raise zstandard.ZstdError("it claims no or too large a content")
         raw = zstandard.ZstdDecompressor().decompress(data)
-    except zstandard.ZstdError as e:
+    except (zstandard.ZstdError, MemoryError, TypeError) as e:
         raise DataError(f"blob {name.hex()} is damaged: {e}", where="ledger", fix=DAMAGED_FIX) from e
     if blob_hash(raw) != name:
         raise DataError(f"blob {name.hex()} does not have its own content", where="ledger", fix=DAMAGED_FIX)
@@ -148,7 +152,7 @@ def _prepare(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
             raise LedgerNotStarted("not started yet", where=str(path), fix="try again when the run has begun to play")
         db.executescript(f"BEGIN IMMEDIATE; {TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'); COMMIT;")
     found = db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
-    if found is None or int(found[0]) != SCHEMA_VERSION:
+    if found is None or found[0] != str(SCHEMA_VERSION):
         raise DataError(
             f"ledger schema {found and found[0]}, this version reads {SCHEMA_VERSION}",
             where=str(path),

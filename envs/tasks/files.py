@@ -6,11 +6,18 @@ OdysSim's Parquet rows hold a task's fields in `extra_info`, sometimes with a JS
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.errors import DataError, UsageError
+import orjson
+
+from common.errors import DataError, UsageError, data_errors
+from common.text import well_formed
+
+SAFE_INTEGER = 2**63
+RECORD_FIX = "repair the record, or give the published file"
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
@@ -30,12 +37,43 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def loads(data: bytes) -> Any:
-    """JSON; the NaN that pandas writes for an empty cell is read as null."""
-    return json.loads(data, parse_constant=lambda name: None)
+    """JSON; the NaN that pandas writes for an empty cell is read as null, half a character as U+FFFD.
+
+    What comes back can be stored as JSON again: numbers beyond 64 bits are floats, those beyond a float null. Raises
+    ValueError.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        value = json.loads(data, parse_constant=lambda name: None, parse_float=_number, parse_int=_number)
+        return _storable(value)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _number(text: str) -> int | float | None:
+    value = float(text)
+    if not math.isfinite(value):
+        return None
+    whole = value.is_integer() and abs(value) < SAFE_INTEGER and text.lstrip("-").isdecimal()
+    return int(text) if whole else value
+
+
+def _storable(value: Any) -> Any:
+    """Texts and keys well-formed."""
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {well_formed(key): _storable(item) for key, item in value.items()}
+    return value
 
 
 def _jsonl(path: Path) -> Iterator[Any]:
-    lines = path.read_bytes().splitlines()
+    lines = _bytes(path).splitlines()
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
@@ -48,17 +86,22 @@ def _jsonl(path: Path) -> Iterator[Any]:
                 return
 
 
+def _bytes(path: Path) -> bytes:
+    with data_errors(str(path), fix="check the file and its permissions"):
+        return path.read_bytes()
+
+
 def _document(path: Path) -> Any:
     """One JSON value written over several lines, as some published files named .jsonl are; None for anything else."""
     try:
-        return loads(path.read_bytes())
+        return loads(_bytes(path))
     except ValueError:
         return None
 
 
 def _json(path: Path) -> Iterator[Any]:
     try:
-        value = loads(path.read_bytes())
+        value = loads(_bytes(path))
     except ValueError:
         yield from _jsonl(path)
         return
@@ -66,10 +109,14 @@ def _json(path: Path) -> Iterator[Any]:
 
 
 def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow.parquet as pq  # heavy, and only for this format
+    import pyarrow as pa  # heavy, and only for this format
+    import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
+    try:
+        for batch in pq.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
+        raise DataError(f"not a readable parquet file: {e}", where=str(path), fix="fetch or write it again") from e
 
 
 READERS = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet}
@@ -82,8 +129,8 @@ def unfold(record: Mapping[str, Any]) -> dict[str, Any]:
         inner = out.pop(name, None)
         if isinstance(inner, str):
             try:
-                inner = json.loads(inner)
-            except json.JSONDecodeError:
+                inner = loads(inner.encode())
+            except ValueError:
                 out[name] = inner
                 continue
         if isinstance(inner, Mapping):
@@ -113,8 +160,9 @@ def field(record: Mapping[str, Any], *names: str, where: str = "row") -> Any:
 
 def prompt_text(record: Mapping[str, Any], *, where: str) -> str:
     """A record's prompt: `prompt_text`, or the first message of its conversations. Raises DataError."""
-    messages = (m for talk in record.get("conversations") or () for m in talk.get("messages") or ())
-    first = next((content for m in messages if (content := m.get("content"))), None)
+    with data_errors(where, fix=RECORD_FIX):
+        messages = (m for talk in record.get("conversations") or () for m in talk.get("messages") or ())
+        first = next((content for m in messages if (content := m.get("content"))), None)
     return str(record.get("prompt_text") or first or field(record, "prompt_text", where=where))
 
 
@@ -125,8 +173,8 @@ def texts(value: Any) -> list[str]:
     """
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
+            value = loads(value.encode())
+        except ValueError:
             return _python_list(value)
     if isinstance(value, Mapping):
         value = value.get("text", list(value.values()))
@@ -141,6 +189,6 @@ def _python_list(text: str) -> list[str]:
 
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        return [well_formed(str(v)) for v in value] if isinstance(value, list | tuple) else [text]
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: its parser on deep nesting
         return [text]
-    return [str(v) for v in value] if isinstance(value, list | tuple) else [text]

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.errors import DataError
+from common.errors import DataError, data_errors
 from common.files import hash_json
-from envs.tasks.files import read_records, unfold
+from envs.tasks.files import RECORD_FIX, read_records, unfold
 from envs.tasks.schema import RowData, row_of
 from envs.types import Row
 
@@ -54,7 +54,9 @@ class Reader:
                 raise DataError(
                     f"a row of {source!r}", where=where, fix=f"{self.task} reads {', '.join(self.sources)}"
                 )
-            for cluster, data in self.make(record, where):
+            with data_errors(where, fix=RECORD_FIX, what="a malformed record"):
+                made = list(self.make(record, where))
+            for cluster, data in made:
                 yield row_of(self.task, str(count), cluster, data)
                 count += 1
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from common.errors import DataError
+from common.errors import DataError, data_errors
 from common.files import hash_json
-from envs.tasks.files import read_records, unfold
+from envs.tasks.files import RECORD_FIX, read_records, unfold
 from envs.types import Row
 
 
@@ -56,7 +56,10 @@ def distinct(ident: str, data: RowData) -> str:
 def rows_of_file(path: Path, from_record: FromRecord) -> Iterator[Row]:
     """One row per record of a file or folder."""
     for number, record in enumerate(read_records(path)):
-        yield from_record(record, number, where=f"{path}, record {number + 1}")
+        where = f"{path}, record {number + 1}"
+        with data_errors(where, fix=RECORD_FIX, what="a malformed record"):
+            row = from_record(record, number, where=where)
+        yield row
 
 
 def rows_of_records(records: Iterable[Mapping[str, Any]], from_record: FromRecord) -> list[Row]:

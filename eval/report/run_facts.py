@@ -6,18 +6,17 @@ Reads only. Files of another version or half-written ones are left out, never an
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from tokenizers import Tokenizer
-
-from common.config import read_yaml
-from common.errors import OsimError
-from common.files import read_json
+from common.config import read_yaml, validate
+from common.errors import DataError, OsimError, data_errors
+from common.files import RESTORE, read_json_object
 from common.run_folder import RunFolder
+from data_tools.tokenizer import open_tokenizer
 from envs.ledger import LEDGER_FILE, LedgerReader
 from eval.human_likeness.from_run import LIKENESS_FILE, Likeness
 from eval.progress import cells, read_progress
@@ -53,17 +52,22 @@ def _manifest_facts(folder: Path) -> dict[str, str]:
     facts = {"folder": folder.name}
     manifest = RunFolder(folder).manifest
     if manifest.is_file():
-        found: dict[str, Any] = read_json(manifest)
-        git = found.get("git") or {}
-        commit = str(git.get("commit", "unknown"))[:12]
-        facts |= {
-            "command": " ".join(_short(str(word)) for word in found.get("command", [])),
-            "commit": f"{commit}{' with local changes' if git.get('dirty') else ''}",
-            "started": str(found.get("started", "")),
-            "packages": ", ".join(f"{k} {v}" for k, v in dict(found.get("packages", {})).items()),
-            **{f"input {k}": _short(str(v)) for k, v in dict(found.get("inputs", {})).items()},
-        }
+        with suppress(DataError), data_errors(str(manifest), fix=RESTORE):
+            facts |= _facts_of(read_json_object(manifest))
     return facts
+
+
+def _facts_of(found: Mapping[str, Any]) -> dict[str, str]:
+    """What a manifest says, for people."""
+    git = found.get("git") or {}
+    commit = str(git.get("commit", "unknown"))[:12]
+    return {
+        "command": " ".join(_short(str(word)) for word in found.get("command", [])),
+        "commit": f"{commit}{' with local changes' if git.get('dirty') else ''}",
+        "started": str(found.get("started", "")),
+        "packages": ", ".join(f"{k} {v}" for k, v in dict(found.get("packages", {})).items()),
+        **{f"input {k}": _short(str(v)) for k, v in dict(found.get("inputs", {})).items()},
+    }
 
 
 def _short(text: str) -> str:
@@ -114,8 +118,8 @@ def likeness_sections(folder: Path, name: str) -> list[Section]:
     if not path.is_file():
         return []
     try:
-        found = Likeness.model_validate(read_json(path))
-    except (ValueError, ValidationError):
+        found = validate(Likeness, read_json_object(path), where=str(path))
+    except OsimError:
         return []
     tab = "Human-likeness"
     sections: list[Section] = [HumanLikeness(f"{name}: turns against people's", found.turns)] if found.turns else []
@@ -171,8 +175,10 @@ def run_pieces(folder: Path) -> TokenPieces | None:
 
 def pieces_of(tokenizer_folder: Path) -> TokenPieces | None:
     """Token texts by a Hugging Face tokenizer folder; None when it has no tokenizer.json."""
-    path = tokenizer_folder / "tokenizer.json"
-    if not path.is_file():
+    if not (tokenizer_folder / "tokenizer.json").is_file():
         return None
-    tokenizer = Tokenizer.from_file(str(path))
+    try:
+        tokenizer = open_tokenizer(tokenizer_folder)
+    except DataError:
+        return None
     return token_pieces(partial(tokenizer.decode, skip_special_tokens=False))

@@ -16,6 +16,7 @@ import httpx
 
 from common.errors import ExitCode, OsimError
 from common.files import hash_file
+from common.redact import redact
 from data_tools.indexed import add_suffix
 from data_tools.manifest import Manifest
 from envs.client.config import ClientConfig, RoleName, resolve
@@ -161,14 +162,16 @@ def endpoints(client: ClientConfig, environment: Mapping[str, str], timeout_s: f
 def reachable(name: str, url: str, timeout_s: float, headers: Mapping[str, str] | None = None) -> Check:
     """Whether an HTTP endpoint answers, and takes our key."""
     fix = "the nodes must reach it: check the address, the proxy and the firewall"
+    shown = redact(url)
     try:
-        status = httpx.get(url, headers=dict(headers or {}), timeout=timeout_s).status_code
-    except httpx.HTTPError as e:
-        return Check(name, False, f"{url}: {type(e).__name__}", fix=fix)
+        with httpx.stream("GET", url, headers=dict(headers or {}), timeout=timeout_s) as answer:
+            status = answer.status_code
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as e:
+        return Check(name, False, f"{shown}: {type(e).__name__}", fix=fix)
     if status in (401, 403):
         return Check(
-            name, False, f"{url}: the key is refused ({status})", fix="export the right key where you submit"
+            name, False, f"{shown}: the key is refused ({status})", fix="export the right key where you submit"
         )
     # Servers that answer chat requests only have no list of models.
     ok = status < 400 or status in (404, 405)
-    return Check(name, ok, f"{url}: HTTP {status}", fix=fix)
+    return Check(name, ok, f"{shown}: HTTP {status}", fix=fix)

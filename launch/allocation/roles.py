@@ -10,10 +10,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import GateError
-from common.files import read_json, write_json
+from common.errors import GateError, data_errors
+from common.files import read_json_object, write_json
 
 POLL_S = 0.5
+NOTES_FIX = "launch the job again: each attempt writes its own notes"
 SLACK_S = 120.0
 """What the actor waits beyond the servers' own deadline: nodes do not start at the same moment."""
 
@@ -33,7 +34,11 @@ class Notes:
 
     def servers(self) -> dict[int, str]:
         """URLs that answer, by the server's number."""
-        return {int(p.stem.partition("-")[2]): read_json(p)["url"] for p in self.folder.glob("server-*.json")}
+        with data_errors(str(self.folder), fix=NOTES_FIX):
+            return {
+                int(p.stem.partition("-")[2]): str(read_json_object(p)["url"])
+                for p in self.folder.glob("server-*.json")
+            }
 
     def publish_all(self, urls: list[str]) -> None:
         write_json(self.folder / "servers.json", {"urls": urls})
@@ -52,7 +57,8 @@ class Notes:
                     fix="see logs/coordinator*.log and logs/server*.log of the run",
                 )
             time.sleep(POLL_S)
-        answer = read_json(path)
+        answer = read_json_object(path)
         if "why" in answer:
-            raise GateError(answer["why"], where="rollout servers", fix="see logs/server*.log of the run")
-        return tuple(answer["urls"])
+            raise GateError(str(answer["why"]), where="rollout servers", fix="see logs/server*.log of the run")
+        with data_errors(str(path), fix=NOTES_FIX):
+            return tuple(map(str, answer["urls"]))

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from common.config import Config
 from common.errors import UsageError
 from common.files import hash_json
+from common.redact import redact
 from envs.client.config import DEFAULT_URL_VARIABLE, ClientConfig, Endpoint, RoleName
-from envs.client.redact import redact
 from eval.config import EvalConfig
 from rl.rollout.config import RolloutConfig
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -20,8 +21,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from common.errors import UsageError
-from common.files import read_json
+from common.errors import SHAPE_ERRORS, UsageError, data_errors
+from common.files import read_json_object
 from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
 from launch.evaluation.config import VllmConfig
 from rl.rollout.http import HttpFailed, JsonHttp
@@ -102,8 +103,10 @@ def read_generation(reply: Any) -> Generation:
         ids = tuple(int(i) for i in choice["token_ids"])
         logprobs = tuple(float(p) for p in choice["logprobs"]["token_logprobs"])
         finish: FinishReason = {"stop": "stop", "length": "length"}.get(choice["finish_reason"], "abort")  # type: ignore[assignment]
-    except (KeyError, IndexError, TypeError, ValueError) as e:
+    except SHAPE_ERRORS as e:
         raise EngineError(f"vLLM answered without token ids or log-probs ({e!r}); vllm >= 0.10.2 has them") from e
+    if not all(map(math.isfinite, logprobs)) or any(i < 0 for i in ids):
+        raise EngineError("vLLM answered with token ids or log-probs that are none")
     if len(ids) != len(logprobs):
         raise EngineError(f"vLLM gave {len(ids)} tokens and {len(logprobs)} log-probs")
     return Generation(ids, logprobs, finish, (VersionSpan(0, 0, len(ids)),) if ids else ())
@@ -138,7 +141,9 @@ async def open_vllm(model: Path, config: VllmConfig, logs: Path) -> AsyncIterato
 
 def server_flags(model: Path, config: VllmConfig, port: int) -> list[str]:
     """The server's command line after the module."""
-    context = min(config.max_context, int(read_json(model / "config.json")["max_position_embeddings"]))
+    with data_errors(str(model / "config.json"), fix="export the model again"):
+        trained = int(read_json_object(model / "config.json")["max_position_embeddings"])
+    context = min(config.max_context, trained)
     return [
         *("--model", str(model.resolve()), "--served-model-name", NAME, "--host", HOST, "--port", str(port)),
         *("--max-model-len", str(context), "--max-num-seqs", str(config.max_running_requests)),

@@ -6,13 +6,14 @@ import statistics
 from pathlib import Path
 
 from common.config import load
-from common.errors import UsageError
-from common.files import read_json
+from common.errors import UsageError, data_errors
+from common.files import read_json_object
 from common.run_folder import RunFolder
 from launch.plan.cluster import GIB, ClusterConfig
 from launch.plan.midtrain import plan_midtrain, work_of
 from megatron_osim.config import MidtrainConfig
 
+USED = ("step_s", "peak_memory_gib", "tokens_per_s", "tflops_per_rank")
 WARM_UP = 0.1
 """Share of the first steps that is left out of the median."""
 
@@ -20,7 +21,8 @@ WARM_UP = 0.1
 def compare(folder: Path, cluster: ClusterConfig) -> str:
     """One line a quantity. Raises UsageError for a folder that is no midtraining run with finished steps."""
     run = RunFolder(folder)
-    steps = run.read_metrics("midtrain")
+    with data_errors(str(run.metrics), fix="give a run folder whose metrics are whole"):
+        steps = [{k: float(m[k]) for k in USED} for m in run.read_metrics("midtrain")]
     if not run.config.is_file() or not steps:
         fix = "give the folder of an `osim midtrain` that has made steps"
         raise UsageError("no midtraining run to compare with", where=str(folder), fix=fix)
@@ -39,7 +41,8 @@ def compare(folder: Path, cluster: ClusterConfig) -> str:
         peak = max(m["peak_memory_gib"] for m in steps)
         predicted = found.chosen.memory.total / GIB
         lines.append(_line("peak memory", f"{predicted:.2f} GiB", f"{peak:.2f} GiB", predicted / peak))
-        if str(read_json(run.manifest)["packages"].get("torch", "")).endswith("+cpu"):
+        packages = read_json_object(run.manifest).get("packages") if run.manifest.is_file() else None
+        if isinstance(packages, dict) and str(packages.get("torch", "")).endswith("+cpu"):
             lines.append("                measured without a GPU: all of the first rank's process")
     sizes = [_bytes_of(path) for path in sorted(run.checkpoints.glob("step-*"))]
     if sizes:

@@ -10,8 +10,10 @@ import asyncio
 import time
 from pathlib import Path
 
-from common.errors import GateError
-from common.files import read_json, write_json
+from pydantic import TypeAdapter
+
+from common.errors import GateError, data_errors
+from common.files import read_json_object, write_json
 from common.seeds import derive_rng
 from envs.engine import EngineError
 from launch.quickstart.config import Folders, QuickstartConfig
@@ -50,8 +52,9 @@ def run_engine(config: QuickstartConfig, folders: Folders) -> Summary:
 
 def chosen_engine(folders: Folders) -> EngineKind:
     """What the engine stage has decided."""
-    kind: EngineKind = read_json(_record(folders))["kind"]
-    return kind
+    path = _record(folders)
+    with data_errors(str(path), fix="remove the engine folder: the stage is then repeated"):
+        return TypeAdapter(EngineKind).validate_python(read_json_object(path)["kind"])
 
 
 def _record(folders: Folders) -> Path:

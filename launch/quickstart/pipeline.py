@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.files import hash_json, read_json, write_json
+from common.errors import data_errors
+from common.files import hash_json, read_json_object, write_json
 
 MARKER = "stage.json"
 Summary = Mapping[str, str]
@@ -77,9 +78,17 @@ class Pipeline:
         begun = folder / f".{MARKER}.begun"
         known = _hash_in(marker) or _hash_in(begun)
         if _hash_in(marker) == made_from:
-            record = read_json(marker)
+            with data_errors(str(marker), fix=f"remove {folder}: the stage is then repeated"):
+                record = read_json_object(marker)
+                done = Done(
+                    stage.name,
+                    stage.title,
+                    dict(record["summary"]),
+                    float(record["seconds"]),
+                    repeated_nothing=True,
+                )
             self.say(f"{label}: done before, not repeated")
-            return Done(stage.name, stage.title, record["summary"], record["seconds"], repeated_nothing=True)
+            return done
         if known is not None and known != made_from:
             self.say(f"{label}: its inputs have changed, made again")
             shutil.rmtree(folder)
@@ -96,4 +105,7 @@ class Pipeline:
 
 
 def _hash_in(marker: Path) -> str | None:
-    return str(read_json(marker)["hash"]) if marker.exists() else None
+    if not marker.exists():
+        return None
+    with data_errors(str(marker), fix=f"remove {marker.parent}: the stage is then repeated"):
+        return str(read_json_object(marker)["hash"])

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import Interrupted
+from common.redact import redact
 from common.run_folder import RunFolder
 from launch.memory import PeakMemory
 from launch.quickstart.config import Folders, resolve
@@ -43,6 +44,6 @@ def _interruptible() -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Interrupted) as e:
         what = e.what if isinstance(e, Interrupted) else "interrupted"
-        raise Interrupted(what, fix=f"resume with: {shlex.join(['osim', *sys.argv[1:]])}") from None
+        raise Interrupted(what, fix=f"resume with: {redact(shlex.join(['osim', *sys.argv[1:]]))}") from None
     finally:
         signal.signal(signal.SIGTERM, old)

@@ -13,6 +13,8 @@ from common.config import Config
 ROOT = Path(__file__).resolve().parents[2]
 Kind = Literal["data", "midtrain", "convert", "rl", "eval"]
 TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):(\d{2}):(\d{2})")
+HOST = r"^[A-Za-z0-9_][A-Za-z0-9_.@:%-]*$"
+"""USER@MACHINE; a name that begins with a dash would be an option of ssh."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FLAG = re.compile(r"[a-z][a-z-]*")
@@ -69,7 +71,7 @@ class PreflightConfig(Config):
 class SlurmConfig(Config):
     """One site: its queues, limits and habits."""
 
-    host: str | None = None
+    host: str | None = Field(default=None, pattern=HOST)
     """USER@LOGIN-NODE for submission over SSH; None: this machine is a login node."""
     ssh_config: Path | None = None
     """Configuration file for ssh instead of your own (~/.ssh/config)."""

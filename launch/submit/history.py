@@ -6,11 +6,15 @@ It outlives Slurm's memory of a job and needs no accounting.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from launch.submit.shell import Shell
+
+LINE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) (\S+) ([0-9]{1,9}) (.+)")
+EXIT_CODE = re.compile(r"[0-9]{1,3}")
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,10 @@ class Event:
     def ended_with(self) -> int | None:
         """The exit code of a last attempt; None for any other event."""
         parts = self.words.rstrip(":").split()
-        if parts[0] != "ended":
+        if len(parts) < 2 or parts[0] != "ended":
             return None
         code = parts[1].rstrip(":")
-        return int(code) if code.isdigit() else None
+        return int(code) if EXIT_CODE.fullmatch(code) else None
 
 
 def path_of(run: Path) -> Path:
@@ -41,9 +45,9 @@ def read_history(shell: Shell, run: Path, job_id: str) -> list[Event]:
     """Events of one job, oldest first. Tasks of its array have ids of their own and are not in it."""
     events = []
     for line in (shell.read(path_of(run)) or "").splitlines():
-        parts = line.split(" ", 3)
-        if len(parts) == 4 and parts[1] == job_id and parts[2].isdigit():
-            events.append(Event(float(parts[0]), parts[1], int(parts[2]), parts[3]))
+        found = LINE.fullmatch(line)
+        if found and found[2] == job_id:
+            events.append(Event(float(found[1]), job_id, int(found[3]), found[4]))
     return events
 
 

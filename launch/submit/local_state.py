@@ -35,5 +35,5 @@ def _lives(pid: int) -> bool:
         return False
     try:
         return "launch" in psutil.Process(pid).cmdline()
-    except psutil.Error:
+    except (psutil.Error, OverflowError, ValueError):
         return False

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import UsageError
+from common.errors import UsageError, data_errors
 from launch.submit.config import ROOT, SlurmConfig
 from launch.submit.jobs import Job
 from launch.submit.sbatch import mounts
@@ -116,15 +116,15 @@ def request(job: Job, slurm: SlurmConfig, script: Path, after: Sequence[str]) ->
 
 def submit(job: Job, slurm: SlurmConfig, script: Path, after: Sequence[str]) -> str:
     """The new job's id. Raises UsageError with NeMo-Run's own words."""
-    return str(_ask("submit", request(job, slurm, script, after))["job_id"])
+    return _ask("submit", request(job, slurm, script, after), "job_id")
 
 
 def preview(job: Job, slurm: SlurmConfig, script: Path, after: Sequence[str]) -> str:
     """The sbatch text that NeMo-Run would submit; nothing is written or submitted."""
-    return str(_ask("preview", request(job, slurm, script, after))["sbatch"])
+    return _ask("preview", request(job, slurm, script, after), "sbatch")
 
 
-def _ask(what: str, message: dict[str, Any]) -> dict[str, Any]:
+def _ask(what: str, message: dict[str, Any], answer: str) -> str:
     try:
         done = subprocess.run(
             [str(python()), str(CLIENT), what],
@@ -140,5 +140,5 @@ def _ask(what: str, message: dict[str, Any]) -> dict[str, Any]:
     if done.returncode or not lines:
         said = (done.stderr.strip() or done.stdout.strip())[-1500:]
         raise UsageError(f"NeMo-Run failed: {said}", where=message["name"], fix="slurm.submit: sbatch")
-    answer: dict[str, Any] = json.loads(lines[-1])
-    return answer
+    with data_errors(message["name"], fix="slurm.submit: sbatch", what="NeMo-Run's answer"):
+        return str(json.loads(lines[-1])[answer])

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from common.config import Config, validate
 from common.errors import UsageError
 from common.files import read_json, write_json
-from launch.submit.config import Kind
+from launch.submit.config import HOST, Kind
 from launch.submit.shell import LocalShell, Shell, SshShell
 
 Backend = Literal["sbatch", "nemo-run", "local"]
@@ -21,11 +23,11 @@ Backend = Literal["sbatch", "nemo-run", "local"]
 class SubmittedJob(Config):
     """One job of a record."""
 
-    name: str
+    name: str = Field(pattern=r"^[\w.-]+$")
     kind: Kind
     run_dir: Path
     """On the machine that runs it."""
-    job_id: str
+    job_id: str = Field(pattern=r"^[0-9]{1,18}$")
     """Slurm's, or the process id of a local run."""
     backend: Backend
     script: Path | None = None
@@ -35,7 +37,7 @@ class SubmittedJob(Config):
 class Record(Config):
     """All jobs of one `osim launch`."""
 
-    host: str | None = None
+    host: str | None = Field(default=None, pattern=HOST)
     ssh_config: Path | None = None
     login_setup: tuple[str, ...] = ()
     jobs: tuple[SubmittedJob, ...] = ()

@@ -18,6 +18,7 @@ WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "SPECIA
 ALIVE = WAITING | {"RUNNING", "CONFIGURING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED"}
 RESUMABLE = frozenset({"CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "REVOKED"})
 """Ends that say nothing against the run: the same command goes on."""
+MAX_DIGITS = 19
 FIELD = re.compile(r"(\w+(?::\w+)?)=(.*?)(?= \w+(?::\w+)?=|$)")
 REASONS = {
     "Resources": "no free nodes yet",
@@ -94,7 +95,10 @@ def submit(shell: Shell, script: Path, after: Sequence[str]) -> str:
     except ShellError as e:
         fix = e.fix or "correct the cluster file (slurm:); `sbatch --test-only SCRIPT` tries again without submitting"
         raise UsageError(f"sbatch refused it: {e.what}", where=str(script), fix=fix) from None
-    return answer.strip().splitlines()[-1].partition(";")[0]
+    job_id = (answer.split() or [""])[-1].partition(";")[0]
+    if not job_id.isdecimal():
+        raise UsageError(f"sbatch gave no job id: {answer:.200}", where=str(script), fix="see squeue --me")
+    return job_id
 
 
 def cancel(shell: Shell, job_ids: Sequence[str]) -> None:
@@ -137,11 +141,11 @@ def parse_scontrol(lines: Sequence[str]) -> JobState | None:
         parts.append(
             JobState(
                 state=fields["JobState"],
-                exit_code=int(code),
-                signal=int(number or 0),
+                exit_code=_number(code),
+                signal=_number(number),
                 reason="" if reason == "None" else reason,
                 nodes="" if (nodes := fields.get("NodeList", "")) == "(null)" else nodes,
-                restarts=int(fields.get("Restarts", 0)),
+                restarts=_number(fields.get("Restarts", "")),
                 start="" if start == "Unknown" else start,
             )
         )
@@ -149,17 +153,24 @@ def parse_scontrol(lines: Sequence[str]) -> JobState | None:
 
 
 def _accounted(shell: Shell, job_id: str) -> JobState | None:
-    columns = "State,ExitCode,NodeList,Start"
+    asked = ("State", "ExitCode", "NodeList", "Start")
     try:
-        lines = shell.run(["sacct", "-X", "-n", "-P", "-j", job_id, "-o", columns]).splitlines()
+        lines = shell.run(["sacct", "-X", "-n", "-P", "-j", job_id, "-o", ",".join(asked)]).splitlines()
     except ShellError:  # no accounting here
         return None
     parts = []
     for line in lines:
-        state, code, nodes, start = line.split("|")
-        number, _, signal = code.partition(":")
-        parts.append(JobState(state.partition(" ")[0], int(number), int(signal or 0), nodes=nodes, start=start))
+        if len(columns := line.split("|")) == len(asked):
+            state, code, nodes, start = columns
+            number, _, signal = code.partition(":")
+            name = state.partition(" ")[0]
+            parts.append(JobState(name, _number(number), _number(signal), nodes=nodes, start=start))
     return _worst(parts)
+
+
+def _number(text: str) -> int:
+    """A count that Slurm printed; 0 for anything else."""
+    return int(text) if text.isdecimal() and len(text) < MAX_DIGITS else 0
 
 
 def _worst(parts: Sequence[JobState]) -> JobState | None:

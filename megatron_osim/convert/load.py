@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 from megatron.core import parallel_state
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from common.errors import DataError, UsageError
-from common.files import read_json
+from common.errors import DataError, UsageError, data_errors
+from common.files import read_json_object
 from common.seeds import derive_seed
 from megatron_osim.config import ArchitectureConfig
 from megatron_osim.convert.mapping import hf_shape, rule_for
@@ -33,7 +33,10 @@ def load_hf(chunks: Sequence[DecoderModel], arch: ArchitectureConfig, folder: Pa
     `arch` says.
     """
     with ExitStack() as stack:
-        files = {name: stack.enter_context(safe_open(file, "pt")) for name, file in _tensor_files(folder).items()}
+        try:
+            files = {name: stack.enter_context(safe_open(file, "pt")) for name, file in _tensor_files(folder).items()}
+        except (SafetensorError, OSError) as e:
+            raise DataError(f"unreadable weights: {e}", where=str(folder), fix="fetch or export them again") from e
         index = {key: handle for handle in files.values() for key in handle.keys()}  # noqa: SIM118 (not a dict)
 
         def read(name: str) -> Tensor:
@@ -87,7 +90,12 @@ def _fill(chunks: Sequence[DecoderModel], arch: ArchitectureConfig, source: Sour
 def _tensor_files(folder: Path) -> dict[str, Path]:
     """The safetensors files of a model folder, sharded or not."""
     index = folder / "model.safetensors.index.json"
-    names = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    names = ["model.safetensors"]
+    if index.is_file():
+        with data_errors(str(index), fix="fetch or export the model again", what="not an index of weights"):
+            names = sorted({str(name) for name in read_json_object(index)["weight_map"].values()})
+    if outside := [name for name in names if Path(name).name != name]:
+        raise DataError(f"weights outside the folder: {outside[0]}", where=str(index), fix="fetch the model again")
     files = {name: folder / name for name in names}
     for file in files.values():
         if not file.is_file():

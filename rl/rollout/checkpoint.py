@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 import torch
 
-from common.errors import DataError, UsageError
-from common.files import read_json
+from common.errors import DataError, UsageError, data_errors
+from common.files import read_json_object
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -20,7 +20,17 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError(
             "not an HF checkpoint: it has no config.json", where=str(path), fix="give an HF export directory"
         )
-    return read_json(file)
+    return read_json_object(file)
+
+
+def positive(config: Mapping[str, Any], name: str, path: Path) -> int:
+    """A size in config.json. Raises DataError when it is missing or none."""
+    value = config.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise DataError(
+            f"{name} is {value!r:.80}, not a size", where=str(path / "config.json"), fix="export the model again"
+        )
+    return value
 
 
 def load_model(path: Path, *, device: str = "cpu", attention: str = "sdpa") -> torch.nn.Module:
@@ -58,8 +68,9 @@ def stop_ids_of(path: Path) -> frozenset[int]:
     found: set[int] = set()
     for name in ("config.json", "generation_config.json"):
         if (path / name).is_file():
-            value = read_json(path / name).get("eos_token_id")
-            found.update([value] if isinstance(value, int) else value or ())
+            value = read_json_object(path / name).get("eos_token_id")
+            with data_errors(str(path / name), fix="export the checkpoint again", what="eos_token_id"):
+                found.update(int(i) for i in ([value] if isinstance(value, int) else value or ()))
     return frozenset(found)
 
 
@@ -75,7 +86,7 @@ def read_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
             with safe_open(file, framework="pt") as shard:
                 for name in shard.keys():  # noqa: SIM118 (not a mapping)
                     yield name, shard.get_tensor(name)
-        except SafetensorError as e:
+        except (SafetensorError, OSError) as e:
             raise DataError(f"unreadable: {e}", where=str(file), fix="export the checkpoint again") from e
 
 
@@ -86,10 +97,11 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     if not files:
         raise DataError("no safetensors files", where=str(path), fix="export the checkpoint again")
     for file in files:
-        try:
-            with file.open("rb") as f:
-                header = orjson.loads(f.read(int.from_bytes(f.read(8), "little")))
-            shapes |= {name: tuple(t["shape"]) for name, t in header.items() if name != "__metadata__"}
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as e:
-            raise DataError(f"unreadable: {e}", where=str(file), fix="export the checkpoint again") from e
+        with data_errors(str(file), fix="export the checkpoint again", what="unreadable"), file.open("rb") as f:
+            length = int.from_bytes(f.read(8), "little")
+            if length > file.stat().st_size:
+                raise ValueError(f"a header of {length} bytes in a smaller file")
+            header = orjson.loads(f.read(length))
+            tensors = {name: t["shape"] for name, t in header.items() if name != "__metadata__"}
+            shapes |= {name: tuple(int(size) for size in shape) for name, shape in tensors.items()}
     return shapes

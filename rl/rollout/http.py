@@ -19,6 +19,8 @@ import httptools
 import orjson
 
 MAX_CONNECTIONS = 1024
+MAX_REPLY_BYTES = 256 << 20
+"""Log-probs of a long context are a few MiB."""
 KEEP_ALIVE_S = 3.0
 """Below the 5 s after which uvicorn closes an idle connection: a request never meets one that is just closing."""
 FIRST_FINAL_STATUS = 200
@@ -68,7 +70,7 @@ class JsonHttp:
                 return reply
         except TimeoutError:
             raise HttpFailed(f"no answer within {timeout_s:g} s") from None
-        except (httptools.HttpParserError, OSError) as e:
+        except (httptools.HttpParserError, OSError, UnicodeError) as e:
             raise HttpFailed(f"{type(e).__name__}: {e}") from e
 
     async def close(self) -> None:
@@ -131,6 +133,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Reply] | None = None
         self._body: list[bytes] = []
+        self._received = 0
         self.usable = False
         """Open, and nothing of an answer is outstanding."""
         self.idle_since = 0.0
@@ -161,9 +164,16 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._body.clear()
+        self._received = 0
 
     def on_body(self, body: bytes) -> None:
-        self._body.append(body)
+        self._received += len(body)
+        if self._received > MAX_REPLY_BYTES:
+            self._body.clear()
+            self._fail(ConnectionAbortedError(f"an answer of more than {MAX_REPLY_BYTES >> 20} MiB"))
+            self._transport.abort()
+        else:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()

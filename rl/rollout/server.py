@@ -17,20 +17,23 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from common.errors import UsageError
+from common.errors import DataError, UsageError
 from common.files import write_json
 from envs.engine import EngineError
-from rl.rollout.checkpoint import read_config
+from rl.rollout.checkpoint import positive, read_config
 from rl.rollout.config import RolloutConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = Path(__file__).resolve().parent / "sglang_cpu" / "launch.py"
 STOP_GRACE_S = 15.0
 POLL_S = 0.25
+DTYPES = ("float32", "bfloat16", "float16")
 HEALTH_TIMEOUT_S = 30.0
 LOG_TAIL_BYTES = 4000
 CONTEXT_SLACK = 8
@@ -144,13 +147,14 @@ class SGLangServer:
 
     def _flags(self, version: int) -> list[str]:
         config, model = self.config, read_config(self.model)
+        trained = positive(model, "max_position_embeddings", self.model)
         flags = {
             "--model-path": str(self.model.resolve()),
             "--host": config.host,
             # SGLang's own "auto" would serve a float32 checkpoint in half precision.
-            "--dtype": model.get("dtype") or model["torch_dtype"] if config.dtype == "auto" else config.dtype,
+            "--dtype": _dtype(model, self.model) if config.dtype == "auto" else config.dtype,
             "--tp-size": str(config.tensor_parallel),
-            "--context-length": str(min(config.max_context, model["max_position_embeddings"]) + CONTEXT_SLACK),
+            "--context-length": str(min(config.max_context, trained) + CONTEXT_SLACK),
             "--max-running-requests": str(config.max_running_requests),
             "--max-total-tokens": str(config.max_total_tokens),
             "--weight-version": str(version),
@@ -188,6 +192,18 @@ class SGLangServer:
         import torch
 
         return not torch.cuda.is_available()
+
+
+def _dtype(config: Mapping[str, Any], model: Path) -> str:
+    """The checkpoint's own. Raises DataError."""
+    found = config.get("dtype") or config.get("torch_dtype")
+    if found not in DTYPES:
+        raise DataError(
+            f"dtype is {found!r:.40}, not one of {', '.join(DTYPES)}",
+            where=str(model / "config.json"),
+            fix="set rollout.dtype",
+        )
+    return str(found)
 
 
 def _load_files(group: int) -> set[Path]:

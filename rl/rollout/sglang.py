@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from common.errors import SHAPE_ERRORS
 from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
 from rl.rollout.base import (
     Bucket,
@@ -29,7 +31,7 @@ from rl.rollout.base import (
     StreamTransport,
     check_request,
 )
-from rl.rollout.checkpoint import read_config, tensor_shapes
+from rl.rollout.checkpoint import positive, read_config, tensor_shapes
 from rl.rollout.http import HttpFailed, JsonHttp
 
 if TYPE_CHECKING:
@@ -69,8 +71,8 @@ class SGLangEngine(StreamedUpdates):
         self.name = f"sglang {self.url}"
         self.version = version
         self.reproducible = deterministic
-        self.vocab_size: int = config["vocab_size"]
-        self.max_context: int = config["max_position_embeddings"]
+        self.vocab_size = positive(config, "vocab_size", model_path)
+        self.max_context = positive(config, "max_position_embeddings", model_path)
         self._shapes = tensor_shapes(model_path)
         self._backend: Backend = "gloo"
         self._generate_timeout_s, self._control_timeout_s = generate_timeout_s, control_timeout_s
@@ -85,9 +87,12 @@ class SGLangEngine(StreamedUpdates):
     async def connect(self) -> None:
         """Read what the server is: its context, version, device, ranks. Raises EngineError."""
         info = await self._post("/server_info", None, self._control_timeout_s, method="GET")
-        self.max_context = min(self.max_context, int(info.get("max_req_input_len") or self.max_context))
+        try:
+            self.max_context = min(self.max_context, int(info.get("max_req_input_len") or self.max_context))
+            self._ranks = int(info.get("tp_size") or 1)
+        except (TypeError, ValueError, OverflowError) as e:
+            raise EngineError(f"{self.name}: an answer that does not describe a server ({e})") from e
         self.version = _version(info.get("weight_version", self.version))
-        self._ranks = int(info.get("tp_size") or 1)
         self._backend = _backend(str(info.get("device")))
         comparable = info.get("device") == "cpu" and self._ranks == 1
         self.checksum_layout = "sglang" if comparable else None
@@ -124,7 +129,7 @@ class SGLangEngine(StreamedUpdates):
             params["sampling_seed"] = seed % (1 << 31)
         return params
 
-    def _generation(self, reply: Any) -> Generation:
+    def _generation(self, reply: Mapping[str, Any]) -> Generation:
         try:
             meta = reply["meta_info"]
             finish = meta["finish_reason"]
@@ -136,11 +141,20 @@ class SGLangEngine(StreamedUpdates):
             ) or (VersionSpan(_version(meta["weight_version"]), 0, len(ids)),)
             reason = _finish(finish)
             cached = int(meta.get("cached_tokens") or 0)
-        except (KeyError, TypeError, ValueError, IndexError) as e:
+            output_ids = tuple(reply["output_ids"])
+        except SHAPE_ERRORS as e:
             raise EngineError(f"{self.name}: an answer that is not a generation ({type(e).__name__}: {e})") from e
-        if ids != tuple(reply["output_ids"]) and reason != "abort":
+        self._check_drawn(ids, logprobs)
+        if ids != output_ids and reason != "abort":
             raise EngineError(f"{self.name}: output ids and log-probs disagree")
         return Generation(ids, logprobs, reason, spans if ids else (), cached)
+
+    def _check_drawn(self, ids: tuple[int, ...], logprobs: tuple[float, ...]) -> None:
+        """What would poison a batch later is refused here."""
+        if not all(0 <= i < self.vocab_size for i in ids):
+            raise EngineError(f"{self.name}: token ids outside the vocabulary of {self.vocab_size}")
+        if not all(map(math.isfinite, logprobs)):
+            raise EngineError(f"{self.name}: a log-prob that is no number")
 
     async def score(self, ids: tuple[int, ...], start: int) -> tuple[float, ...]:
         check_request(ids, None, vocab_size=self.vocab_size, max_context=self.max_context)
@@ -160,7 +174,7 @@ class SGLangEngine(StreamedUpdates):
             entries = reply["meta_info"]["input_token_logprobs"][1:]
             scores = tuple(float(entry[0]) for entry in entries)
             scored_ids = tuple(int(entry[1]) for entry in entries)
-        except (KeyError, TypeError, ValueError, IndexError) as e:
+        except SHAPE_ERRORS as e:
             raise EngineError(f"{self.name}: an answer that is not a score ({type(e).__name__}: {e})") from e
         # SGLang reports the vocabulary's last id (here often <|im_end|>) as 0; its log-prob is the right one.
         expected = tuple(i if i < self.vocab_size - 1 else 0 for i in ids[start:])
@@ -169,6 +183,8 @@ class SGLangEngine(StreamedUpdates):
                 f"{self.name}: scored other tokens than were asked for: {len(scored_ids)} for {len(ids) - start}, "
                 f"from {start} of {len(ids)}, {scored_ids[:8]}… for {ids[start : start + 8]}…"
             )
+        if not all(map(math.isfinite, scores)):
+            raise EngineError(f"{self.name}: a log-prob that is no number")
         return scores
 
     async def abort(self, request_id: str | None = None) -> None:
@@ -214,10 +230,11 @@ class SGLangEngine(StreamedUpdates):
 
     async def checksums(self) -> Mapping[str, str]:
         reply = await self._post("/weights_checker", {"action": "checksum"}, self._control_timeout_s)
-        ranks = reply["ranks"]
-        if len(ranks) != 1:
-            raise EngineError(f"{self.name}: checksums of {len(ranks)} ranks: only one per engine can be compared")
-        return dict(ranks[0]["checksums"])
+        try:
+            (rank,) = reply["ranks"]
+            return {str(name): str(value) for name, value in rank["checksums"].items()}
+        except SHAPE_ERRORS as e:
+            raise EngineError(f"{self.name}: not the checksums of one rank ({type(e).__name__}: {e})") from e
 
     async def close(self) -> None:
         """Leave the weight group and drop the connections; the server goes on."""
@@ -370,7 +387,7 @@ class SGLangEngine(StreamedUpdates):
 
     async def _post(
         self, path: str, body: Mapping[str, Any] | None, timeout_s: float, *, method: str = "POST"
-    ) -> Any:
+    ) -> dict[str, Any]:
         """One request, one JSON answer. A 400 that says success: false is an answer; other statuses are errors."""
         try:
             answer = await self._http.request(path, body, timeout_s, method=method)
@@ -382,6 +399,8 @@ class SGLangEngine(StreamedUpdates):
             reply = {"message": answer.text}
         if answer.status >= 400 and not (isinstance(reply, dict) and reply.get("success") is False):
             raise EngineError(f"{self.name}{path}: status {answer.status}: {answer.text[:500]}")
+        if not isinstance(reply, dict):
+            raise EngineError(f"{self.name}{path}: an answer that is no object: {answer.text[:200]}")
         return reply
 
 
@@ -398,7 +417,7 @@ def _version(text: Any) -> int:
         return 0
     try:
         return int(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise EngineError(f"weight version {text!r} is not a number: this server is driven by someone else") from None
 
 

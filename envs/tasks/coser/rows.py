@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from common.errors import DataError
-from envs.tasks.files import field
+from envs.tasks.files import field, loads
 from envs.tasks.schema import RowData, checked, row_of, text_of
 from envs.types import Row, Seat
 
@@ -80,7 +79,7 @@ class Scene(RowData):
 def from_record(record: Mapping[str, Any], number: int, *, where: str) -> Row:
     """A row of one record: OdysSim's (`circumstance`) or the authors' (the same fields at the top). DataError."""
     circumstance = record.get("circumstance", record)
-    scene: Mapping[str, Any] = json.loads(circumstance) if isinstance(circumstance, str) else circumstance
+    scene: Mapping[str, Any] = loads(circumstance.encode()) if isinstance(circumstance, str) else circumstance
     speakers = [str(s) for s in field(scene, "speaking_characters_w_env", where=where)]
     plot = scene.get("plot") or {}
     names = [s for s in speakers if s != ENVIRONMENT]

@@ -6,13 +6,12 @@ of a message is its writer, so that the person's own earlier messages are known.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
-from envs.tasks.files import field
+from envs.tasks.files import field, loads
 from envs.tasks.reading import Made, Reader, cluster_of
 from envs.tasks.schema import RowData, checked
 
@@ -65,7 +64,7 @@ def make(record: Mapping[str, Any], where: str) -> Made:
 def _thread(prompt: Any, user: str) -> tuple[Turn, ...]:
     if isinstance(prompt, str):
         try:
-            parsed = json.loads(prompt)
+            parsed = loads(prompt.encode())
         except ValueError:
             parsed = None
         if not isinstance(parsed, list):

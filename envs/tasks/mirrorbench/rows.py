@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from common.files import hash_json
-from envs.tasks.files import field
+from envs.tasks.files import field, loads
 from envs.tasks.quoting import copied_share
 from envs.tasks.schema import RowData, checked, row_of, text_of
 from envs.types import Row
@@ -92,7 +91,7 @@ def _plain(text: str) -> str:
 
 
 def _list(value: Any) -> list[Any]:
-    return json.loads(value) if isinstance(value, str) else list(value)
+    return loads(value.encode()) if isinstance(value, str) else list(value)
 
 
 def _planned(turns: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -6,14 +6,13 @@ rows load, and the student is told only level and topic. Pure.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from common.files import hash_json
-from envs.tasks.files import texts
+from envs.tasks.files import loads, texts
 from envs.tasks.schema import FromRecord, RowData, checked, distinct, row_of, text_of
 from envs.types import Row
 
@@ -87,7 +86,7 @@ def reader(kind: Kind) -> FromRecord:
 
 def _odyssim(record: Mapping[str, Any]) -> dict[str, Any]:
     talk: Any = record.get("human_public_conversation") or []
-    return {**record, "human_public_conversation": _exchanges(json.loads(talk) if _is_json(talk) else talk)}
+    return {**record, "human_public_conversation": _exchanges(loads(talk.encode()) if _is_json(talk) else talk)}
 
 
 def _authors(record: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
@@ -119,7 +118,7 @@ def _document(record: Mapping[str, Any]) -> str:
 
 
 def _features(style: str, found: Any) -> list[dict[str, str]]:
-    listed: Iterable[Any] = json.loads(found) if _is_json(found) else found or ()
+    listed: Iterable[Any] = loads(found.encode()) if _is_json(found) else found or ()
     named = [
         (text_of(f, "Feature Name").strip(), text_of(f, "Feature Question Answer", "Feature Question").strip())
         for f in listed

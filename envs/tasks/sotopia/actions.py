@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
+from common.text import json_in
 from envs.env import FormatError
 from envs.tasks.sotopia.prompts import ACTIONS
 
@@ -64,17 +64,14 @@ def _longest_object(body: str) -> Action | None:
     for start in (i for i, letter in enumerate(body) if letter == "{"):
         try:
             _, end = decoder.raw_decode(body, start)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             continue
         found.append(body[start:end])
     return _object(max(found, key=len))
 
 
 def _object(body: str) -> Action | None:
-    try:
-        value: Any = json.loads(body)
-    except (json.JSONDecodeError, RecursionError):
-        return None
+    value = json_in(body)
     if not isinstance(value, dict) or value.get("action_type") not in ACTIONS:
         return None
     argument = value.get("argument", "")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from common.text import json_in
 from envs.judges.spec import JudgeSpec
 from envs.tasks.tau_usi.tools import Toolbox, described
 from envs.tasks.verdicts import Reply
@@ -64,10 +64,7 @@ def calls_in(text: str) -> list[tuple[str, dict[str, Any]] | str]:
     """The tool calls of a reply in order: name and arguments, or what is wrong with the block."""
     found: list[tuple[str, dict[str, Any]] | str] = []
     for block in CALL.findall(text):
-        try:
-            value = json.loads(block)
-        except (json.JSONDecodeError, RecursionError):
-            value = None
+        value = json_in(block)
         if (
             isinstance(value, dict)
             and isinstance(value.get("name"), str)

@@ -124,7 +124,7 @@ def tasks_in(source: str, where: str) -> list[dict[str, Any]]:
     try:
         calls = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call) and _called(n) == "Task"]
         return [_literal(c) for c in sorted(calls, key=lambda c: (c.lineno, c.col_offset))]
-    except (SyntaxError, ValueError) as e:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         raise DataError(f"not a file of tasks: {e}", where=where, fix="give tau-bench's own file") from e
 
 

@@ -5,8 +5,9 @@ A question without a valid answer agrees with nobody: answering is never worse t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+
+from common.text import json_in
 
 QUESTIONS: Mapping[str, tuple[str, int]] = {
     "task_success": ("Was your request settled?", 5),
@@ -34,10 +35,7 @@ def prompt() -> str:
 def read(text: str) -> dict[str, int]:
     """The valid answers in a reply; none when it is no JSON object."""
     start, end = text.find("{"), text.rfind("}")
-    try:
-        found = json.loads(text[start : end + 1]) if start >= 0 else {}
-    except (json.JSONDecodeError, RecursionError):
-        return {}
+    found = json_in(text[start : end + 1]) if start >= 0 else None
     if not isinstance(found, dict):
         return {}
     return {name: found[name] for name in QUESTIONS if valid(name, found.get(name))}

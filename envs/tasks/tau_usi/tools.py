@@ -74,7 +74,7 @@ def calculated(expression: str) -> str:
     """The value of an arithmetic expression. Raises ToolError; nothing is evaluated but numbers and + - * /."""
     try:
         return f"{round(_value(ast.parse(expression, mode='eval').body), 2)}"
-    except (SyntaxError, ZeroDivisionError, RecursionError, OverflowError, MemoryError):
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
         raise ToolError("not an arithmetic expression") from None
 
 

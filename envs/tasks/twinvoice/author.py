@@ -47,5 +47,5 @@ def both_denominators(right: Sequence[bool | None]) -> dict[str, float]:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

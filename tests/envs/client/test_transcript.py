@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from common.redact import redact
 from envs.client.rate import Bucket
-from envs.client.redact import redact
 from envs.client.retry import parse_retry_after
 from envs.client.transcript import escape, fence, render_says
 from envs.judges.model import messages_of

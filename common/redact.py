@@ -1,0 +1,40 @@
+"""Secrets out of texts that are kept or shown (errors, ledger records, manifests, logs). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+MARK = "[redacted]"
+MIN_SECRET_CHARS = 8
+"""Shorter values ("none", "test") are words of ordinary texts."""
+SECRETS = re.compile(
+    r"\b(?:sk|pk|rk)-[A-Za-z0-9_\-]{16,}"  # API keys
+    r"|\b(?:hf|gh[pousr]|xox[abp])[_-][A-Za-z0-9\-]{16,}"
+    r"|(?<=Bearer )[A-Za-z0-9._\-]{8,}"
+    r"|(?<=://)[^/\s?#@]+(?::[^/\s?#]*)?(?=@)"  # user:password in a URL
+)
+IN_QUERY = re.compile(r"([?&][\w.\-]*(?:key|token|secret|password|signature|sig|auth)=)[^&#\s'\"]+", re.IGNORECASE)
+
+
+def redact(text: str, known: Iterable[str] = ()) -> str:
+    """`text` without key-like strings, credentials in addresses, and the `known` secrets."""
+    return IN_QUERY.sub(rf"\1{MARK}", SECRETS.sub(MARK, redact_known(text, known)))
+
+
+def redact_known(text: str, known: Iterable[str]) -> str:
+    """`text` without the `known` secrets: for a model's own words, which are otherwise kept as they are."""
+    for secret in known:
+        if len(secret) >= MIN_SECRET_CHARS:
+            text = text.replace(secret, MARK)
+    return text
+
+
+def address_without_secret(url: str | None) -> str | None:
+    """The address as it is, for recipes: they are copied to run folders and reports. Raises ValueError."""
+    if url is not None and redact(url) != url:
+        raise ValueError(
+            "the address holds a credential: name the variable that has the key, or leave the address out here and "
+            "put all of it into OPENAI_BASE_URL"
+        )
+    return url
