@@ -60,8 +60,10 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path, *, fix: str = RESTORE) -> Any:
     """Parse one JSON file. Raises DataError for one that is missing or no JSON."""
-    with data_errors(str(path), fix=fix, what="not a readable JSON file"):
-        return orjson.loads(path.read_bytes())
+    with data_errors(str(path), fix=fix):
+        data = path.read_bytes()
+    with data_errors(str(path), fix=fix, what="not valid JSON"):
+        return orjson.loads(data)
 
 
 def read_json_object(path: Path, *, fix: str = RESTORE) -> dict[str, Any]:

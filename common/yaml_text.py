@@ -23,9 +23,9 @@ class _Loader(yaml.SafeLoader):
     """The safe loader, in which neither merged mappings (`<<`) nor brackets can grow without bound."""
 
     def fetch_flow_collection_start(self, token_class: type[yaml.Token]) -> None:
-        if self.flow_level >= MAX_DEPTH:  # type: ignore[attr-defined]
+        if self.flow_level >= MAX_DEPTH:
             raise NotYaml(f"nested deeper than {MAX_DEPTH}")
-        super().fetch_flow_collection_start(token_class)  # type: ignore[misc]
+        super().fetch_flow_collection_start(token_class)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)
