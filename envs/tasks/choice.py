@@ -186,6 +186,11 @@ def answer_text(given: Any, choices: Sequence[str]) -> str:
     return choices[LETTERS.index(letter)] if letter and letter in LETTERS[: len(choices)] else text
 
 
+def samples_of(read: Callable[[Row], Item]) -> Callable[[Row, Seat], list[str]]:
+    """`TaskSpec.samples` of a task whose rows `read` reads."""
+    return lambda row, seat: samples(read(row))
+
+
 def samples(item: Item) -> list[str]:
     """A right answer, a wrong one, and replies that strict must not reward."""
     wrong = LETTERS[(item.answer + 1) % len(item.options)]

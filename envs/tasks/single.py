@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from envs.env import Done
-from envs.types import Message, Seat
+from envs.types import Limits, Message, Seat
 
 Q = TypeVar("Q")
 SEAT = "reader"
+ONE_REPLY = Limits(max_turns=1, max_tokens=1024)
 TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 THOUGHTS = tuple(re.compile(rf"<{tag}>.*?</{tag}>", re.DOTALL) for tag in ("seed:think", "think"))
 

@@ -13,12 +13,12 @@ from typing import Any
 from common.errors import DataError
 from common.seeds import derive_rng
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
-from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, index_of, samples, told_answer
+from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, index_of, samples_of, told_answer
 from envs.tasks.files import decoded, field
 from envs.tasks.reading import Made, Reader, cluster_of, swapping
 from envs.tasks.schema import RowData, checked, data_of
-from envs.tasks.single import without_thought
-from envs.types import Limits, Row, Seat
+from envs.tasks.single import ONE_REPLY, without_thought
+from envs.types import Row
 
 SOUL_TAG = re.compile(r"<answer>\s*([AB])\s*</answer>")
 SHOWN = 2
@@ -91,14 +91,14 @@ def _spec(part: str) -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         splits=("test",),
         source=Source(
             "https://github.com/JinaLeejnl/AlignX",
             "4b86568",
             note="benchmark/P-Soups; Reddit parts on Hugging Face (JinaLeejnl/AlignX-test)",
         ),
-        samples=_samples,
+        samples=samples_of(read_item),
         imposter=swapping("about", "preferences", "comments"),
     )
 
@@ -187,7 +187,3 @@ EXAMPLES: Sequence[Mapping[str, Any]] = (
         "User-Generated Content": [],
     },
 )
-
-
-def _samples(row: Row, seat: Seat) -> Sequence[str]:
-    return samples(read_item(row))

@@ -15,7 +15,8 @@ from envs.tasks.choice import LETTER_TAG, LETTERS, SEAT, ChoiceEnv, Item, index_
 from envs.tasks.epochs import by_epoch
 from envs.tasks.reading import swapping
 from envs.tasks.schema import data_of
-from envs.types import Episode, Limits, Outcome, Row, Score, Seat
+from envs.tasks.single import ONE_REPLY
+from envs.types import Episode, Outcome, Row, Score, Seat
 
 GROUNDING = "You are {character}.\n\nWho you are:\n{profile}"
 SOUL_TAG = re.compile(r"<answer>\s*([ABCD])\s*</answer>", re.IGNORECASE)
@@ -37,7 +38,7 @@ def spec() -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul", "author"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         splits=("test",),
         source=Source("https://github.com/O-L1RU1/BehaviorChain", "22ba23b", note="data on request by e-mail"),
         aggregate=chain_measures,

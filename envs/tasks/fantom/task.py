@@ -19,8 +19,8 @@ from envs.tasks.fantom.sets import set_numbers
 from envs.tasks.files import field, read_records, texts
 from envs.tasks.reading import cluster_of
 from envs.tasks.schema import RowData, checked, data_of, row_of, text_of
-from envs.tasks.single import SEAT, Asked, SingleTurn, chat
-from envs.types import Limits, Message, Outcome, Row, Score, Seat
+from envs.tasks.single import ONE_REPLY, SEAT, Asked, SingleTurn, chat
+from envs.types import Message, Outcome, Row, Score, Seat
 
 NAME = "fantom"
 FORMS: Mapping[Kind, str] = {
@@ -90,7 +90,7 @@ def spec() -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul", "author"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         splits=("test",),
         source=Source("https://github.com/skywalker023/fantom", "ebd35eb", note="data from the authors' bucket"),
         aggregate=set_numbers,

@@ -1,16 +1,13 @@
-"""Hi-ToM task rows: from the generator, or from records of the authors' or OdysSim's files; and their prompts. Pure.
-
-A row's data: story, question, choices (tuple of container names; the first is A), answer (a container), order,
-deception, length (chapters), prompt ("rules" or "brief"), rules (which label convention answers follow).
-"""
+"""Hi-ToM rows: from the generator, or from records of the authors' or OdysSim's files; and their prompts. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import model_validator
 
 from common.errors import DataError
 from common.files import hash_json
@@ -18,6 +15,7 @@ from envs.tasks.files import read_records
 from envs.tasks.hitom.generator import Difficulty, Part, Problem, generate
 from envs.tasks.hitom.sentences import question, render
 from envs.tasks.hitom.world import Rules, Tell
+from envs.tasks.schema import RowData, checked, data_of, row_of
 from envs.types import Row
 
 TASK = "hitom"
@@ -33,19 +31,29 @@ RULES_NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(RowData):
     """The validated data of one row."""
 
     story: str
     question: str
     choices: tuple[str, ...]
+    """Containers; the first is A."""
     answer: str
     order: int
     deception: bool
     length: int
+    """Chapters."""
     prompt: PromptStyle
     rules: Rules
+    """Which label convention answers follow."""
+
+    @model_validator(mode="after")
+    def _answer_is_one_choice(self) -> Item:
+        if self.answer not in self.choices or len(set(self.choices)) != len(self.choices):
+            raise ValueError("the answer is not exactly one of the choices")
+        if len(self.choices) > len(LETTERS):
+            raise ValueError(f"more than {len(LETTERS)} choices")
+        return self
 
     @property
     def letter(self) -> str:
@@ -74,18 +82,18 @@ def generated_rows(
 def problem_rows(problem: Problem, rules: Rules, prompt: PromptStyle, task: str = TASK) -> Iterator[Row]:
     """One row for each question of a problem."""
     for asked in problem.questions:
-        data = {
-            "story": render(problem.story, numbered=prompt == "rules"),
-            "question": question(asked.chain, asked.thing),
-            "choices": problem.choices,
-            "answer": asked.answer,
-            "order": asked.order,
-            "deception": any(isinstance(event, Tell) for event in problem.story.events),
-            "length": problem.chapters,
-            "prompt": prompt,
-            "rules": rules,
-        }
-        yield Row(task, f"{problem.story_hash}-{asked.order}", problem.story_hash, data)
+        item = Item(
+            story=render(problem.story, numbered=prompt == "rules"),
+            question=question(asked.chain, asked.thing),
+            choices=problem.choices,
+            answer=asked.answer,
+            order=asked.order,
+            deception=any(isinstance(event, Tell) for event in problem.story.events),
+            length=problem.chapters,
+            prompt=prompt,
+            rules=rules,
+        )
+        yield row_of(task, f"{problem.story_hash}-{asked.order}", problem.story_hash, item)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -117,9 +125,7 @@ def row_from_record(record: Mapping[str, Any], *, where: str = "") -> Row:
         raise DataError(f"not a Hi-ToM record: {e!r}", where=where, fix="see envs/tasks/hitom/rows.py") from e
     # The same question appears under two prompting types and can have two labels: the number keeps ids unique.
     identity = str(record.get("sample_id", hash_json([data["question"], data["choices"], data["answer"]])))
-    row = Row(TASK, f"{hash_json(story)[:12]}-{identity}", hash_json(story), data)
-    read_item(row)
-    return row
+    return row_of(TASK, f"{hash_json(story)[:12]}-{identity}", hash_json(story), checked(Item, data, where))
 
 
 def split_choices(choices: Any) -> tuple[str, ...]:
@@ -136,15 +142,7 @@ def split_choices(choices: Any) -> tuple[str, ...]:
 
 def read_item(row: Row) -> Item:
     """The validated data of a row. Raises DataError."""
-    try:
-        item = Item(**{**row.data, "choices": tuple(row.data["choices"])})
-    except (KeyError, TypeError) as e:
-        raise DataError(f"malformed Hi-ToM row: {e}", where=row.id, fix="make rows with envs.tasks.hitom.rows") from e
-    if item.answer not in item.choices or len(set(item.choices)) != len(item.choices):
-        raise DataError("the answer is not exactly one of the choices", where=row.id, fix="correct the row")
-    if len(item.choices) > len(LETTERS):
-        raise DataError(f"more than {len(LETTERS)} choices", where=row.id, fix="leave some out")
-    return item
+    return data_of(Item, row)
 
 
 def prompt_text(item: Item) -> str:

@@ -22,8 +22,8 @@ from envs.tasks.choice import LETTERS
 from envs.tasks.files import field, prompt_text, texts
 from envs.tasks.reading import Made, Reader, cluster_of, swapping
 from envs.tasks.schema import RowData, checked, data_of
-from envs.tasks.single import SEAT, Asked, SingleTurn, chat, only_answer, without_thought
-from envs.types import Limits, Message, Outcome, Row, Score, Seat
+from envs.tasks.single import ONE_REPLY, SEAT, Asked, SingleTurn, chat, only_answer, without_thought
+from envs.types import Message, Outcome, Row, Score, Seat
 
 NAME = "humanllm"
 TOP = 5
@@ -69,7 +69,7 @@ def spec() -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         splits=("test",),
         source=Source("https://huggingface.co/datasets/sunweiwei/sim-eval-data", note="humanllm_val.parquet"),
         samples=_samples,

@@ -26,8 +26,8 @@ from envs.tasks.humanual.scorers import (
 from envs.tasks.quoting import without_quotes
 from envs.tasks.reading import swapping
 from envs.tasks.schema import data_of
-from envs.tasks.single import SEAT, Asked, SingleTurn, chat
-from envs.types import Limits, Message, Outcome, Row, Score, Seat
+from envs.tasks.single import ONE_REPLY, SEAT, Asked, SingleTurn, chat
+from envs.types import Message, Outcome, Row, Score, Seat
 
 GROUNDING = """\
 You are the person described here. You write as this person does when nobody grades it: with this person's opinions,
@@ -105,7 +105,7 @@ def _spec(part: str) -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul", "author"),
         feedback=FeedbackPolicy("critic", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         splits=("test",),
         judges=JUDGES,
         source=Source(

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
-from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, answer_text, samples, told_answer, unlabelled
+from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, answer_text, samples_of, told_answer, unlabelled
 from envs.tasks.files import decoded, field, texts
 from envs.tasks.lifechoices.soul import permissive_choice
 from envs.tasks.reading import Made, Reader, swapping
 from envs.tasks.schema import checked, data_of
-from envs.types import Limits, Row, Seat
+from envs.tasks.single import ONE_REPLY
+from envs.types import Row
 
 NAME = "lifechoices"
 QUESTION = "Multiple Choice Question"
@@ -46,13 +47,13 @@ def spec() -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         splits=("test",),
         source=Source(
             "https://huggingface.co/datasets/sunweiwei/sim-eval-data",
             note="lifechoices_val.parquet; the authors' paper is arXiv:2404.12138, their files were not found",
         ),
-        samples=_samples,
+        samples=samples_of(read_item),
         imposter=swapping("character", "memory"),
     )
 
@@ -134,7 +135,3 @@ EXAMPLES: Sequence[Mapping[str, Any]] = (
         },
     },
 )
-
-
-def _samples(row: Row, seat: Seat) -> Sequence[str]:
-    return samples(read_item(row))

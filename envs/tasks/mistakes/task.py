@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
-from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, samples, told_answer
+from envs.tasks.choice import SEAT, ChoiceData, ChoiceEnv, Item, samples_of, told_answer
 from envs.tasks.files import field
 from envs.tasks.reading import Made, Reader, cluster_of, swapping
 from envs.tasks.schema import checked, data_of
-from envs.types import Limits, Row, Seat
+from envs.tasks.single import ONE_REPLY
+from envs.types import Row
 
 NAME = "mistakes"
 GROUNDING = (
@@ -44,14 +45,14 @@ def spec() -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         splits=("test",),
         source=Source(
             "https://huggingface.co/datasets/sunweiwei/sim-eval-data",
             note="mistakes_val.parquet; items from the Eedi Mining Misconceptions competition",
         ),
         part=lambda row: f"target {row.data['option']}",
-        samples=_samples,
+        samples=samples_of(read_item),
         imposter=swapping("misconception"),
     )
 
@@ -118,7 +119,3 @@ EXAMPLES: Sequence[Mapping[str, Any]] = (
         },
     },
 )
-
-
-def _samples(row: Row, seat: Seat) -> Sequence[str]:
-    return samples(read_item(row))

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from pydantic import model_validator
+
 from common.errors import DataError
 from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, TaskSpec
 from envs.tasks.files import field, read_records, texts
 from envs.tasks.paratomi.generator import QUESTIONS_PER_STORY, Part, generated_rows
-from envs.tasks.single import SEAT, TAG, Asked, SingleTurn, chat
-from envs.types import Episode, Limits, Message, Outcome, Row, Score, Seat
+from envs.tasks.schema import RowData, data_of, row_of
+from envs.tasks.single import ONE_REPLY, SEAT, TAG, Asked, SingleTurn, chat
+from envs.types import Episode, Message, Outcome, Row, Score, Seat
 
 NAME = "paratomi"
 FORM = "Think first if you like, then name the one place as <answer>place</answer>."
@@ -29,6 +32,23 @@ LINE = re.compile(r"\A(\d+) (.*)\Z")
 ROWS_WITHOUT_LIMIT = 1200
 _PARTS: Mapping[str, Part] = {"train": "train", "test": "heldout"}
 WORD = re.compile(r"[\w']+")
+
+
+class Whereabouts(RowData):
+    """A story, and a question whose answer is a place."""
+
+    story: str
+    question: str
+    answer: str
+    choices: tuple[str, ...]
+    """Places that the story names, the answer among them."""
+    type: str
+
+    @model_validator(mode="after")
+    def _answer_is_a_choice(self) -> Whereabouts:
+        if self.answer not in self.choices:
+            raise ValueError("the answer is none of the places")
+        return self
 
 
 def spec() -> TaskSpec:
@@ -46,7 +66,7 @@ def spec() -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul", "author"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         source=Source("https://github.com/skywalker023/thought-tracing", "966eb2712714aa29b4d5d2395e39af94a2be90d7"),
         aggregate=by_belief,
         part=lambda row: str(row.data["type"]),
@@ -101,9 +121,9 @@ def _authors(path: Path) -> Iterator[Row]:
 
 
 def _row(number: int, story: str, question: str, answer: str, candidates: Sequence[str], kind: str) -> Row:
-    choices = list(dict.fromkeys([*candidates, answer]))
-    data = {"story": story, "question": question, "answer": answer, "choices": sorted(choices), "type": kind}
-    return Row(NAME, str(number), story, data)
+    places = tuple(sorted({*candidates, answer}))
+    data = Whereabouts(story=story, question=question, answer=answer, choices=places, type=kind)
+    return row_of(NAME, str(number), story, data)
 
 
 def named(text: str, place: str) -> bool:
@@ -130,25 +150,22 @@ def right(reply: str, answer: str, choices: Sequence[str], profile: Profile) -> 
 
 
 @dataclass(frozen=True)
-class ParatomiEnv(SingleTurn[Row]):
+class ParatomiEnv(SingleTurn[Whereabouts]):
     """One seat reads a story and names a place."""
 
     profile: Profile = "strict"
 
-    def start(self, row: Row, rng: Random) -> Asked[Row]:
-        for name in ("story", "question", "answer", "choices"):
-            field(row.data, name, where=row.prompt_id)
-        return Asked(row)
+    def start(self, row: Row, rng: Random) -> Asked[Whereabouts]:
+        return Asked(data_of(Whereabouts, row))
 
-    def messages(self, question: Row) -> Sequence[Message]:
-        d = question.data
-        return chat("", f"{d['story']}\n\n{d['question']}\n\n{FORM}")
+    def messages(self, question: Whereabouts) -> Sequence[Message]:
+        return chat("", f"{question.story}\n\n{question.question}\n\n{FORM}")
 
-    def score(self, state: Asked[Row]) -> Mapping[Seat, Outcome]:
+    def score(self, state: Asked[Whereabouts]) -> Mapping[Seat, Outcome]:
         verdict = self._right(state)
         return {SEAT: Score(0.0, format_error=True) if verdict is None else Score(float(verdict))}
 
-    def feedback(self, state: Asked[Row], seat: Seat) -> Feedback | None:
+    def feedback(self, state: Asked[Whereabouts], seat: Seat) -> Feedback | None:
         verdict = self._right(state)
         if verdict is None:
             return Feedback(f"Your last reply did not name one place of the story. {FORM}", sees_gold=False)
@@ -157,9 +174,8 @@ class ParatomiEnv(SingleTurn[Row]):
     def privileged(self, row: Row, seat: Seat) -> str | None:
         return None
 
-    def _right(self, state: Asked[Row]) -> bool | None:
-        d = state.question.data
-        return right(state.reply or "", d["answer"], d["choices"], self.profile)
+    def _right(self, state: Asked[Whereabouts]) -> bool | None:
+        return right(state.reply or "", state.question.answer, state.question.choices, self.profile)
 
 
 def by_belief(episodes: Sequence[Episode]) -> dict[str, float]:

@@ -9,11 +9,12 @@ from typing import Any
 
 from common.errors import DataError
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
-from envs.tasks.choice import LETTERS, SEAT, ChoiceData, ChoiceEnv, Item, answer_text, samples, told_answer
-from envs.tasks.files import field
+from envs.tasks.choice import LETTERS, SEAT, ChoiceData, ChoiceEnv, Item, answer_text, samples_of, told_answer
+from envs.tasks.files import field, prompt_text
 from envs.tasks.reading import Made, Reader, cluster_of
 from envs.tasks.schema import checked, data_of
-from envs.types import Limits, Row, Seat
+from envs.tasks.single import ONE_REPLY
+from envs.types import Row
 
 NAME = "social_r1"
 OPTION = re.compile(r"^[ \t]*\(?([A-Z])[.):][ \t]+(?=\S)", re.MULTILINE)
@@ -41,10 +42,10 @@ def spec() -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         splits=("test",),
         source=Source("https://huggingface.co/datasets/sunweiwei/sim-eval-data", note="social_r1_val.parquet"),
-        samples=_samples,
+        samples=samples_of(read_item),
     )
 
 
@@ -87,12 +88,9 @@ def _make(record: Mapping[str, Any], where: str) -> Made:
 
 
 def _text(record: Mapping[str, Any], where: str) -> str:
-    """The question's text: `prompt_text`, or the first message of the raw formats."""
-    if record.get("prompt_text"):
-        return str(record["prompt_text"])
-    for conversation in record.get("conversations") or ():
-        for message in conversation.get("messages") or ():
-            return str(message["content"])
+    """The question's text; in the raw format it is the prompt itself."""
+    if record.get("prompt_text") or record.get("conversations"):
+        return prompt_text(record, where=where)
     prompt = field(record, "prompt_text", "prompt", where=where)
     return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
 
@@ -126,7 +124,3 @@ EXAMPLES: Sequence[Mapping[str, Any]] = (
         },
     },
 )
-
-
-def _samples(row: Row, seat: Seat) -> Sequence[str]:
-    return samples(read_item(row))

@@ -10,10 +10,10 @@ from typing import Any
 from envs.env import Feedback
 from envs.registry import FeedbackPolicy, Metric, Profile, Source, SurveyAnswer, TaskSpec, no_rows
 from envs.tasks.schema import data_of
-from envs.tasks.single import SEAT, Asked, SingleTurn, chat
+from envs.tasks.single import ONE_REPLY, SEAT, Asked, SingleTurn, chat
 from envs.tasks.socsci210.rows import NAME, READ, Response
 from envs.tasks.socsci210.scorers import accuracy, read_answer, worth
-from envs.types import Episode, Limits, Message, Outcome, Row, Score, Seat
+from envs.types import Episode, Message, Outcome, Row, Score, Seat
 
 GROUNDING = (
     "You are the person described in the next message, taking part in a study. Answer as this person would, not as "
@@ -39,7 +39,7 @@ def spec() -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         splits=("test",),
         source=Source(
             "https://huggingface.co/datasets/socratesft/SocSci210",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.errors import DataError
 from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
-from envs.tasks.choice import LETTERS, SEAT, ChoiceEnv, Item, samples
-from envs.tasks.files import field, read_records
-from envs.tasks.reading import cluster_of
+from envs.tasks.choice import LETTERS, SEAT, ChoiceData, ChoiceEnv, Item, answer_text, samples_of
+from envs.tasks.files import field
+from envs.tasks.reading import Made, Reader, cluster_of
+from envs.tasks.schema import checked, data_of
+from envs.tasks.single import ONE_REPLY
 from envs.tasks.tombench.author import extract_letter
-from envs.types import Limits, Row, Seat
+from envs.types import Row
 
 NAME = "tombench"
 OPTION_COLUMNS = {"en": "OPTION-{}", "zh": "选项{}"}
@@ -24,7 +23,86 @@ LABEL = re.compile(r"\A\s*[A-D][.．、:：]\s*")
 ANSWER_COLUMN = "答案\nANSWER"
 ABILITY_COLUMN = "能力\nABILITY"
 
-EXAMPLES: tuple[Mapping[str, Any], ...] = (
+
+class Question(ChoiceData):
+    """A story and a question about it, in one language."""
+
+    story: str
+    question: str
+    part: str
+
+
+def spec() -> TaskSpec:
+    """The registry's entry."""
+    return TaskSpec(
+        name=NAME,
+        axis="COG",
+        version=2,
+        metric=Metric("accuracy"),
+        cluster="story",
+        licence="MIT",
+        env=lambda profile: ChoiceEnv(read_item, profile, author_rule),
+        rows=no_rows(NAME),
+        read=READ,
+        seats=(SEAT,),
+        profiles=("strict", "soul", "author"),
+        feedback=FeedbackPolicy("rule", sees_gold=True),
+        limits=ONE_REPLY,
+        splits=("test",),
+        source=Source("https://github.com/zhchen18/ToMBench", "4f491f0784ed31ef93a8837615fbc48f885cf78d"),
+        part=lambda row: str(row.data["part"]),
+        samples=samples_of(read_item),
+        examples=READ.examples(EXAMPLES),
+    )
+
+
+def read_item(row: Row) -> Item:
+    """The question of a row. Raises DataError."""
+    d = data_of(Question, row)
+    return Item(f"{d.story}\n\n{d.question}", d.choices, d.index)
+
+
+def author_rule(item: Item, reply: str) -> int | None:
+    """One run of the authors' rule (they take the majority of five with shuffled options)."""
+    index = LETTERS.index(extract_letter(reply))
+    return index if index < len(item.options) else None
+
+
+def _make(record: Mapping[str, Any], where: str) -> Made:
+    """Both languages of a record of the authors' files; OdysSim's record as it is."""
+    authors = ANSWER_COLUMN in record
+    letter = str(field(record, ANSWER_COLUMN if authors else "correct_letter", where=where)).strip().upper()
+    ability = record.get(ABILITY_COLUMN) or record.get("_task") or record.get("ability") or "all"
+    for language in ("en", "zh") if authors else (str(field(record, "language", where=where)),):
+        story, question, options = (_authors if authors else _odyssim)(record, language, where)
+        values = {
+            "story": story,
+            "question": question,
+            "choices": options,
+            "answer": answer_text(letter, options),
+            "part": f"{language}: {str(ability).partition(':')[0]}",
+        }
+        # Several questions are about one story, and both languages of a record are about the same one.
+        about = str(record[TEXT_COLUMNS["en"][0]]) if authors else story
+        yield cluster_of(about), checked(Question, values, where)
+
+
+def _authors(record: Mapping[str, Any], language: str, where: str) -> tuple[str, str, tuple[str, ...]]:
+    columns = [OPTION_COLUMNS[language].format(letter) for letter in "ABCD"]
+    story, question = (str(field(record, name, where=where)) for name in TEXT_COLUMNS[language])
+    return story, question, tuple(LABEL.sub("", str(record[c])) for c in columns if record.get(c))
+
+
+def _odyssim(record: Mapping[str, Any], language: str, where: str) -> tuple[str, str, tuple[str, ...]]:
+    options = field(record, "options_dict", "options", where=where)
+    listed = [options[k] for k in sorted(options) if options[k]] if isinstance(options, Mapping) else options
+    story, question = (str(field(record, name, where=where)) for name in ("story", "question"))
+    return story, question, tuple(str(option) for option in listed)
+
+
+READ = Reader(NAME, _make, (NAME,))
+
+EXAMPLES: Sequence[Mapping[str, Any]] = (
     {
         "STORY": "Tom promises to be quiet and then sings.",
         "QUESTION": "What does his sister feel?",
@@ -45,83 +123,3 @@ EXAMPLES: tuple[Mapping[str, Any], ...] = (
     },
 )
 """Invented, in the authors' form and in OdysSim's."""
-
-
-def spec() -> TaskSpec:
-    """The registry's entry."""
-    return TaskSpec(
-        name=NAME,
-        axis="COG",
-        version=1,
-        metric=Metric("accuracy"),
-        cluster="story",
-        licence="MIT",
-        env=lambda profile: ChoiceEnv(read_item, profile, author_rule),
-        rows=no_rows(NAME),
-        read=read_rows,
-        seats=(SEAT,),
-        profiles=("strict", "soul", "author"),
-        feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
-        splits=("test",),
-        source=Source("https://github.com/zhchen18/ToMBench", "4f491f0784ed31ef93a8837615fbc48f885cf78d"),
-        part=lambda row: str(row.data["part"]),
-        samples=_samples,
-        examples=lambda: list(_rows(EXAMPLES)),
-    )
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """Both languages of every record of the authors' files; OdysSim's records as they are."""
-    return _rows(read_records(path))
-
-
-def _rows(records: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
-    for number, record in enumerate(records):
-        languages = ("en", "zh") if ANSWER_COLUMN in record else (str(field(record, "language")),)
-        for language in languages:
-            item = _authors(record, language) if ANSWER_COLUMN in record else _odyssim(record)
-            ability = record.get(ABILITY_COLUMN) or record.get("_task") or record.get("ability") or "all"
-            part = f"{language}: {str(ability).partition(':')[0]}"
-            data = {"story": item[0], "question": item[1], "options": item[2], "answer": item[3], "part": part}
-            # Several questions are about one story, and both languages of a record are about the same one.
-            story = record[TEXT_COLUMNS["en"][0]] if ANSWER_COLUMN in record else item[0]
-            yield Row(NAME, f"{language}-{number}", cluster_of(story), data)
-
-
-def read_item(row: Row) -> Item:
-    """The question of a row. Raises DataError."""
-    d = row.data
-    options = tuple(str(o) for o in field(d, "options", where=row.prompt_id))
-    letter = str(field(d, "answer", where=row.prompt_id))
-    if letter not in LETTERS[: len(options)] or len(letter) != 1:
-        raise DataError(f"answer {letter!r} is not one of {len(options)} options", where=row.prompt_id)
-    return Item(f"{d['story']}\n\n{d['question']}", options, LETTERS.index(letter))
-
-
-def author_rule(item: Item, reply: str) -> int | None:
-    """One run of the authors' rule (they take the majority of five with shuffled options)."""
-    index = LETTERS.index(extract_letter(reply))
-    return index if index < len(item.options) else None
-
-
-def _authors(record: Mapping[str, Any], language: str) -> tuple[str, str, list[str], str]:
-    column = partial(OPTION_COLUMNS[language].format)
-    options = [LABEL.sub("", str(record[column(letter)])) for letter in "ABCD" if record.get(column(letter))]
-    story, question = (str(record[name]) for name in TEXT_COLUMNS[language])
-    return story, question, options, str(record[ANSWER_COLUMN]).strip()
-
-
-def _odyssim(record: Mapping[str, Any]) -> tuple[str, str, list[str], str]:
-    options = record.get("options_dict") or record.get("options") or {}
-    listed = [str(options[k]) for k in sorted(options) if options[k]] if isinstance(options, dict) else list(options)
-    return (
-        str(field(record, "story")),
-        str(field(record, "question")),
-        listed,
-        str(field(record, "correct_letter")).strip().upper(),
-    )
-
-
-def _samples(row: Row, seat: Seat) -> Sequence[str]:
-    return samples(read_item(row))

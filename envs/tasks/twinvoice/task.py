@@ -9,9 +9,10 @@ from envs.registry import FeedbackPolicy, Metric, Source, TaskSpec, no_rows
 from envs.tasks.choice import LETTER_TAG, LETTERS, SEAT, ChoiceEnv, Item, samples, told_answer
 from envs.tasks.reading import Reader, swapping
 from envs.tasks.schema import data_of
+from envs.tasks.single import ONE_REPLY
 from envs.tasks.twinvoice.author import both_denominators, parse_choice, parse_comment
 from envs.tasks.twinvoice.rows import NAME, SOURCES, Voice, make, read_rows
-from envs.types import Episode, Limits, Row, Score, Seat
+from envs.types import Episode, Row, Score, Seat
 
 
 def spec() -> TaskSpec:
@@ -30,7 +31,7 @@ def spec() -> TaskSpec:
         seats=(SEAT,),
         profiles=("strict", "soul", "author"),
         feedback=FeedbackPolicy("rule", sees_gold=True),
-        limits=Limits(max_turns=1, max_tokens=1024),
+        limits=ONE_REPLY,
         splits=("test",),
         source=Source(
             "https://github.com/TwinVoice/TwinBench",

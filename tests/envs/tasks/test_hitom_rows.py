@@ -127,5 +127,5 @@ def test_a_malformed_record_is_a_data_error(change: dict[str, object]) -> None:
 
 
 def test_a_malformed_row_is_a_data_error() -> None:
-    with pytest.raises(DataError, match="malformed"):
+    with pytest.raises(DataError, match="question: Field required"):
         read_item(Row("hitom", "r", "c", {"story": "", "choices": ()}))

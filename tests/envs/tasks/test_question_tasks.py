@@ -16,7 +16,7 @@ from envs.play import play
 from envs.players.scripted import ScriptedPlayer
 from envs.registry import TaskSpec, with_data
 from envs.tasks.tombench.task import EXAMPLES as TOMBENCH_EXAMPLES
-from envs.tasks.tombench.task import read_rows as read_tombench
+from envs.tasks.tombench.task import READ as READ_TOMBENCH
 from envs.types import Row, Score
 
 SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "benchmarks"
@@ -115,9 +115,19 @@ def test_bad_records_are_named(tmp_path: Path) -> None:
     for index in (7, -1, "b"):
         with pytest.raises(DataError, match="none of the question's"):
             fantom_row(tmp_path, question_type="tom:belief:multiple-choice", correct_answer=index)
-    (tmp_path / "bad.jsonl").write_text('{"question": "?", "answer": "a"}\n{"a": \n')
-    with pytest.raises(DataError, match="line 2"):
-        list(with_data(registry.get("mmtom"), tmp_path / "bad.jsonl").rows("test", None, 0))
+    good = json.dumps({"question": "Who? (a) Ann (b) Ben", "answer": "a"})
+    for bad, where in (
+        ('{"a": ', "line 2"),
+        (good.replace("(b)", ""), "record 2: no two options"),
+        (good.replace('"a"}', '"c"}'), "record 2: .*none of the choices"),
+    ):
+        (tmp_path / "bad.jsonl").write_text(f"{good}\n{bad}\n")
+        with pytest.raises(DataError, match=where):
+            list(with_data(registry.get("mmtom"), tmp_path / "bad.jsonl").rows("test", None, 0))
+    other = {"language": "en", "story": "S", "question": "Q", "options": ["a"], "correct_letter": "A"}
+    (tmp_path / "bad.jsonl").write_text(json.dumps(other))
+    with pytest.raises(DataError, match=r"record 1: .*2 to 26 options"):
+        list(with_data(registry.get("tombench"), tmp_path / "bad.jsonl").rows("test", None, 0))
     with pytest.raises(UsageError, match="no benchmark file"):
         with_data(registry.get("mmtom"), tmp_path / "none.txt").rows("test", None, 0)
     with pytest.raises(UsageError, match="makes its own rows"):
@@ -139,7 +149,7 @@ def test_tombench_questions_about_one_story_are_one_cluster_in_both_languages(tm
     again = {**TOMBENCH_EXAMPLES[0], "QUESTION": "And what does Tom want?"}
     other = {**TOMBENCH_EXAMPLES[0], "STORY": "Tom sleeps."}
     path.write_text("\n".join(json.dumps(record) for record in (TOMBENCH_EXAMPLES[0], again, other)))
-    clusters = [row.cluster for row in read_tombench(path)]
+    clusters = [row.cluster for row in READ_TOMBENCH(path)]
     assert len(clusters) == 6 and len(set(clusters[:4])) == 1 and len(set(clusters[3:])) == 2
 
 
