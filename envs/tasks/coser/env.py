@@ -138,7 +138,7 @@ class CoserEnv:
         return {seat: silent if strict and state.silent(seat) else ask for seat in CHARACTERS}
 
     def feedback(self, state: Stage, seat: Seat) -> FeedbackAsk | None:
-        """A critic who knows the original; sentences that quote it are dropped."""
+        """A critic who knows the original; what it quotes is cut."""
         figure = state.scene.figure_in(seat)
         if figure is None or not any(part.line.seat == seat for part in state.spoken):
             return None

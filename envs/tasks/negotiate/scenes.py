@@ -6,16 +6,19 @@ belongs to is a function of its content, so the train and held-out parts share n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from common.errors import DataError
 from common.files import hash_json
 from common.seeds import derive_rng
 from envs.tasks.hitom.generator import HELDOUT_SHARE, Part
 from envs.tasks.hitom.words import NAMES
+from envs.tasks.schema import RowData, data_of, row_of
 from envs.types import Row, Seat
 
 TASK = "negotiate"
@@ -54,15 +57,24 @@ TOPICS = (
 TIES = ("an old friend", "a neighbour", "a colleague", "a cousin", "a flatmate", "a new acquaintance")
 
 
-@dataclass(frozen=True)
-class Scene:
-    """One situation. `points[seat][i]` is what option i is worth to that seat."""
+class Scene(RowData):
+    """One situation, the data of a row. `points[seat][i]` is what option i is worth to that seat."""
 
     topic: str
     names: tuple[str, str]
     tie: str
-    options: tuple[str, ...]
-    points: Mapping[Seat, tuple[int, ...]]
+    options: Annotated[tuple[str, ...], Field(min_length=2)]
+    points: dict[Seat, tuple[Annotated[int, Field(ge=0, le=MAX_POINTS)], ...]]
+
+    @model_validator(mode="after")
+    def _check(self) -> Scene:
+        if self.topic not in {topic.name for topic in TOPICS}:
+            raise ValueError(f"no topic {self.topic!r}")
+        if len(set(self.options)) != len(self.options):
+            raise ValueError("an option is named twice")
+        if set(self.points) != set(SEATS) or any(len(p) != len(self.options) for p in self.points.values()):
+            raise ValueError("each seat has one number of points for each option")
+        return self
 
     def name(self, seat: Seat) -> str:
         """The person in this seat."""
@@ -127,35 +139,12 @@ def scenes(part: Part, count: int, seed: int) -> Iterator[Scene]:
 
 def scene_row(scene: Scene, number: int) -> Row:
     """A task row."""
-    data = {
-        "topic": scene.topic,
-        "names": scene.names,
-        "tie": scene.tie,
-        "options": scene.options,
-        "points": {seat: list(points) for seat, points in scene.points.items()},
-    }
-    return Row(TASK, f"{scene.content_hash}-{number}", scene.content_hash, data)
+    return row_of(TASK, f"{scene.content_hash}-{number}", scene.content_hash, scene)
 
 
 def read_scene(row: Row) -> Scene:
     """The validated scene of a row. Raises DataError."""
-    try:
-        data: Mapping[str, Any] = row.data
-        scene = Scene(
-            topic=topic_named(str(data["topic"])).name,
-            names=(str(data["names"][0]), str(data["names"][1])),
-            tie=str(data["tie"]),
-            options=tuple(str(option) for option in data["options"]),
-            points={seat: tuple(int(p) for p in data["points"][seat]) for seat in SEATS},
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as e:
-        raise DataError(f"malformed row: {e!r}", where=row.id, fix="make rows with scenes.scene_row") from e
-    values = [p for points in scene.points.values() for p in points]
-    if any(len(points) != len(scene.options) for points in scene.points.values()) or len(set(scene.options)) < 2:
-        raise DataError("one number of points for each of two or more options", where=row.id, fix="correct the row")
-    if not all(0 <= p <= MAX_POINTS for p in values):
-        raise DataError(f"points outside 0 to {MAX_POINTS}", where=row.id, fix="correct the row")
-    return scene
+    return data_of(Scene, row)
 
 
 def topic_named(name: str) -> Topic:

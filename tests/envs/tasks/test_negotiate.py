@@ -113,7 +113,13 @@ def test_scripted_people_keep_the_rules_and_mostly_agree_well(seed: int) -> None
 def test_feedback_tells_what_was_missed_but_not_the_others_wishes() -> None:
     none = ENV.feedback(_talk("<leave/>"), OPENER)
     assert none is not None and not none.sees_gold
-    waste = Scene("meal", ("Ann", "Bob"), "a cousin", ("soup", "rice"), {OPENER: (2, 8), RESPONDER: (3, 9)})
+    waste = Scene(
+        topic="meal",
+        names=("Ann", "Bob"),
+        tie="a cousin",
+        options=("soup", "rice"),
+        points={OPENER: (2, 8), RESPONDER: (3, 9)},
+    )
     told = ENV.feedback(_talk("<offer>soup</offer>", "<accept/>", scene=waste), RESPONDER)
     assert told is not None and told.sees_gold and "rice" not in told.text and "8" not in told.text
     timid = ENV.feedback(_talk("<offer>rice</offer>", "<accept/>"), OPENER)
