@@ -180,7 +180,10 @@ def _raise_for(ranks: list[_Rank], stop: _StopRequest) -> None:
         # Ranks that were still waiting for the crashed one were killed by us: they have no `ended`.
         rank = min(failed, key=lambda r: r.ended if r.ended is not None else float("inf"))
         tail = log_tail(rank.log, rank.log_start)
-        raise RankCrashed(f"rank {rank.number} {_how(rank.process.returncode)}; {rank.log} ends with\n{tail}")
+        raise RankCrashed(
+            f"rank {rank.number} {_how(rank.process.returncode)}; {rank.log} ends with\n{tail}\n"
+            "once the cause is gone, the same command resumes from the newest whole checkpoint"
+        )
 
 
 def _how(code: int) -> str:

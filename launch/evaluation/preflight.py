@@ -67,8 +67,10 @@ async def preflight(
     ]:
         (problems if problem else lines).append(problem or line)
     if problems:
-        listing = "".join(f"\n  - {p}" for p in [*problems, *_room(plan, estimate, max_context)])
-        raise UsageError(f"not everybody answers{listing}", where="dry run", fix="correct the endpoints named above")
+        room = _room(plan, estimate, max_context)
+        listing = "".join(f"\n  - {p}" for p in [*problems, *room])
+        fix = "make room as said above" if room else "correct the endpoints named above"
+        raise UsageError(f"not everybody answers{listing}", where="dry run", fix=fix)
     lines += _room(plan, estimate, max_context)
     most = _cost(estimate, client, most=True)
     seconds = _seconds(plan, estimate, rate)
@@ -151,7 +153,8 @@ def _room(plan: EvalPlan, estimate: Estimate, max_context: int | None) -> list[s
     answer = plan.config.decoding.max_tokens
     return [
         f"! a prompt of about {estimate.longest_prompt:,} tokens and an answer of {answer} do not fit a context of "
-        f"{max_context:,}: such episodes will have no score (raise model.engine.max_context)"
+        f"{max_context:,}: such episodes will have no score (lower decoding.max_tokens, or raise model.engine.max_context "
+        "as far as the model goes)"
     ]
 
 
