@@ -153,8 +153,8 @@ def _room(plan: EvalPlan, estimate: Estimate, max_context: int | None) -> list[s
     answer = plan.config.decoding.max_tokens
     return [
         f"! a prompt of about {estimate.longest_prompt:,} tokens and an answer of {answer} do not fit a context of "
-        f"{max_context:,}: such episodes will have no score (lower decoding.max_tokens, or raise model.engine.max_context "
-        "as far as the model goes)"
+        f"{max_context:,}: such episodes will have no score (lower decoding.max_tokens, or raise "
+        "model.engine.max_context as far as the model goes)"
     ]
 
 

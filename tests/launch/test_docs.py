@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 import pytest
 import typer
 
-from common.config import load
+from common.config import Config, _fields_at, load
+from envs import registry
+from eval import suites
 from launch import cli
-from launch.kinds import kind_of, load_recipe
+from launch.kinds import KINDS, kind_of, load_recipe, model_of
 from launch.plan.cluster import ClusterConfig
 from launch.reference import reference
 from launch.submit.config import ChainConfig
+from launch.submit.submit import Request
 from megatron_osim.config import ArchitectureConfig
+from tests.launch.documentation import PAGES, ROOT, anchors, blocks, commands, inline_code, links, prose
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RECIPES = sorted((ROOT / "launch" / "recipes").rglob("*.yaml"))
 COMMAND = typer.main.get_command(cli.app)
 FRAGMENTS = {"quickstart/rl.yaml"}
@@ -77,10 +82,178 @@ def test_readme_names_exactly_the_verbs_that_exist() -> None:
     assert sorted(verbs_in_readme()) == sorted(leaves(COMMAND, []))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_relative_link_leads_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", page.read_text())
-    assert not [link for link in links if not (page.parent / link).exists()]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+
+
+@each_page
+def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for file, anchor in links(page):
+        target = page.parent / file if file else page
+        assert target.exists(), file
+        if anchor:
+            assert anchor in anchors(target), f"{file}#{anchor}"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop().resolve()
+        if page not in seen and page.suffix == ".md":
+            seen.add(page)
+            waiting += [page.parent / file for file, _ in links(page) if file]
+    assert not {page.resolve() for page in PAGES} - seen
+
+
+@each_page
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    owned = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != "runs"}
+    for code in inline_code(page):
+        path = code.split(":")[0].split()[0]
+        if path.partition("/")[0] in owned and re.fullmatch(r"[\w./-]+", path) and not re.search(r"[A-Z]{3}", path):
+            assert (ROOT / path).exists() or (ROOT / path).with_suffix(".py").exists(), path
+
+
+OTHER_PROGRAMS = {
+    "make",
+    "python",
+    "source",
+    "export",
+    "cd",
+    "cp",
+    "mkdir",
+    "cat",
+    "curl",
+    "pip",
+    "git",
+    "hf",
+    "kill",
+}
+SCRIPTS = re.compile(r"^([a-z-]+)(?::|\s)", re.MULTILINE)
+
+
+class Understood(Exception):
+    """Raised where a command would start its work: all its words were accepted."""
+
+
+def stop(*_: Any, **__: Any) -> NoReturn:
+    raise Understood
+
+
+def stop_after_loading(kind: str, recipe: Path, overrides: Any, *_: Any, **__: Any) -> NoReturn:
+    load_recipe(kind, recipe, overrides)
+    raise Understood
+
+
+def stop_before_submission(request: Request, *_: Any, **__: Any) -> NoReturn:
+    kind = {"data": "prepare"}.get(request.kind, request.kind)
+    stop_after_loading(kind, request.recipe, request.overrides)
+
+
+@pytest.fixture
+def osim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Runs a command line up to the point where its work begins: options, recipe, overrides and names are checked."""
+    import data_tools.prepare
+    import launch.evaluation
+    import launch.plan.recipes
+    import launch.quickstart.run
+    import launch.submit.submit
+    import launch.training
+
+    for folder in ("launch", "docs", "envs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch.training, "midtrain", stop)
+    monkeypatch.setattr(launch.training, "rl", stop)
+    monkeypatch.setattr(launch.evaluation, "evaluate", stop)
+    monkeypatch.setattr(launch.evaluation, "dry_run", stop)
+    monkeypatch.setattr(data_tools.prepare, "prepare", stop)
+    monkeypatch.setattr(launch.plan.recipes, "plan_recipe", stop_after_loading)
+    monkeypatch.setattr(launch.submit.submit, "plan_recipe", stop_before_submission)
+    monkeypatch.setattr(launch.submit.submit, "plan_chain", stop)
+    runs_here = {("midtrain",), ("rl",), ("eval", "run"), ("data", "prepare"), ("config", "show"), ("plan",)}
+    runs_here |= {("launch", kind) for kind in ("midtrain", "rl", "eval", "data", "chain")}
+
+    def accept(words: list[str]) -> None:
+        parse(words)
+        verb = tuple(words[:2]) if words[0] in ("eval", "data", "launch", "config", "task") else (words[0],)
+        if verb in {("play",), ("task", "check"), ("task", "play")}:
+            registry.get(words[len(verb)])
+        if verb not in runs_here or "--measured" in words:
+            return
+        for n, word in enumerate(words):
+            if verb == ("eval", "run") and word in ("--model", "-m") and not words[n + 1].startswith("api:"):
+                (tmp_path / words[n + 1]).mkdir(parents=True, exist_ok=True)
+            if verb == ("eval", "run") and word in ("--suite", "-s"):
+                suites.resolve(words[n + 1])
+        with contextlib.suppress(Understood):
+            cli.app(words, prog_name="osim", standalone_mode=False)
+
+    return accept
+
+
+@each_page
+def test_every_command_of_a_page_is_understood(page: Path, osim: Any, tmp_path: Path) -> None:
+    """Blocks `LANGUAGE FILE` are written first: commands read them."""
+    for block in blocks(page):
+        if block.file:
+            (tmp_path / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / block.file).write_text(block.text)
+    for words in commands(page):
+        if words[:3] == ["cp", "docs/task_template.py", "my_task.py"]:
+            (tmp_path / "my_task.py").write_bytes((ROOT / "docs" / "task_template.py").read_bytes())
+        program, *rest = words
+        if program == "osim":
+            osim(rest)
+        elif program == "make":
+            targets = SCRIPTS.findall((ROOT / "Makefile").read_text())
+            assert {w for w in rest if "=" not in w} <= set(targets), words
+        elif words[:2] == ["python", "-m"]:
+            assert words[2] == "pytest" or importlib.util.find_spec(words[2]) is not None, words
+        else:
+            assert program in OTHER_PROGRAMS, words
+
+
+@each_page
+def test_commands_stand_in_fenced_blocks_and_are_told_from_what_they_print(page: Path) -> None:
+    assert {block.language for block in blocks(page)} <= {"sh", "text", "yaml", "json", "python", "mermaid"}
+    assert not re.findall(r"^(?: {4}|\t)(?:osim|make|python) .*$", prose(page), re.MULTILINE)
+
+
+def known_keys(parts: list[str]) -> bool:
+    """Whether some kind of recipe has this key path, at its top or in any of its sections."""
+    pending: list[type[Any]] = [*(model_of(kind) for kind in KINDS), ClusterConfig, ChainConfig]
+    seen: set[type[Any]] = set()
+    while pending:
+        model = pending.pop()
+        if model in seen:
+            continue
+        seen.add(model)
+        if parts[0] in model.model_fields and all(
+            part in _fields_at(model, parts[:n]) or "dict[" in str(model.model_fields[parts[0]].annotation)
+            for n, part in enumerate(parts)
+        ):
+            return True
+        pending += [m for field in model.model_fields for m in _models_of(model, field)]
+    return False
+
+
+def _models_of(model: type[Any], field: str) -> list[type[Any]]:
+    from common.config import _models_in
+
+    return [m for m in _models_in(model, field) if issubclass(m, Config)]
+
+
+@each_page
+def test_every_override_that_a_page_names_is_a_key_of_a_recipe(page: Path) -> None:
+    if page.name == "decisions.md":
+        return  # It also names keys of other programs, and keys that are gone.
+    for code in set(inline_code(page)) - {"key.path=value"}:
+        if match := re.match(r"([a-z_]+(?:\.[a-z_0-9]+)*)=", code):
+            assert known_keys(match[1].split(".")), code
+
+
+def test_every_key_of_every_recipe_says_what_it_means() -> None:
+    assert not re.findall(r"^\| .* \|  \|$", reference(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: str(p.relative_to(ROOT / "launch" / "recipes")))
