@@ -24,7 +24,7 @@ REF = "a Hugging Face or run folder, or api:MODEL[@URL]"
 
 @group.command(
     **example(
-        "osim eval run --suite quick --model runs/quickstart/midtrain/hf --out runs/eval limit=100 \\",
+        "osim eval run --suite hitom_mini --model runs/quickstart/midtrain/hf --out runs/eval limit=100 \\",
         "    decoding.max_tokens=32",
         "osim eval run --suite hitom --model api:MODEL@http://127.0.0.1:8000/v1 --dry-run limit=20",
     )

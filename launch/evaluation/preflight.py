@@ -69,7 +69,7 @@ async def preflight(
     if problems:
         room = _room(plan, estimate, max_context)
         listing = "".join(f"\n  - {p}" for p in [*problems, *room])
-        fix = "make room as said above" if room else "correct the endpoints named above"
+        fix = "make room as said above" if room else "correct what is named above"
         raise UsageError(f"not everybody answers{listing}", where="dry run", fix=fix)
     lines += _room(plan, estimate, max_context)
     most = _cost(estimate, client, most=True)
