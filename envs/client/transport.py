@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import aiohttp
 import openai
 from pydantic import BaseModel, Field, ValidationError
 
@@ -47,6 +48,12 @@ class _Body(BaseModel):
     usage: _Usage | None = None
 
 
+def _lost(error: openai.APITimeoutError) -> bool:
+    """Whether the server closed the connection: httpx-aiohttp calls that a timeout too."""
+    origin = error.__cause__ and error.__cause__.__cause__
+    return isinstance(origin, aiohttp.ClientConnectionError) and not isinstance(origin, TimeoutError)
+
+
 class Transport:
     """Sends to one address. Belongs to one event loop."""
 
@@ -66,7 +73,7 @@ class Transport:
             raw = await self._client.chat.completions.with_raw_response.create(**request, extra_body=dict(extra_body))
             body = _Body.model_validate_json(raw.content)
         except openai.APITimeoutError as e:
-            return self._failure(Failure("timeout", str(e)))
+            return self._failure(Failure("connection" if _lost(e) else "timeout", f"{e} ({e.__cause__})"))
         except openai.APIConnectionError as e:
             return self._failure(Failure("connection", f"{e} ({e.__cause__})"))
         except openai.APIStatusError as e:

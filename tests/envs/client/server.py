@@ -112,6 +112,10 @@ async def _fail(request: web.Request, fault: str, retry_after: str) -> web.Strea
         return web.json_response(completion('{"score": "high", "note": 3}'))
     if fault == "prose":
         return web.json_response(completion("Sure! I would give this a 7 out of 10."))
+    if fault == "dropped":
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
     if fault == "truncated":
         response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "5000"})
         await response.prepare(request)

@@ -58,6 +58,7 @@ def ask(server: Server, **options: Any) -> Answered[Any] | Failed:
         ("malformed", "malformed"),
         ("no_choices", "malformed"),
         ("truncated", "connection"),
+        ("dropped", "connection"),
     ],
 )
 def test_a_passing_failure_is_repeated_and_recorded(fault: str, error: str) -> None:
