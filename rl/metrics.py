@@ -69,7 +69,7 @@ def step_metrics(
     if len(collected.episodes) > 1:
         out |= _rewards([e for t in collected.episodes for e in t.drafts], "reward")
     out |= {f"groups/{name}": value for name, value in asdict(collected.counts).items()}
-    out |= {f"gap/{name}": value for name, value in asdict(gap).items()}
+    out |= {f"gap/{name}": value for name, value in gap.metrics().items()}
     out |= {f"train/{name}": value for name, value in update.means.items()}
     out |= {
         "train/loss": update.loss,
@@ -84,7 +84,7 @@ def step_metrics(
     ages = [collected.experience.step - s.version for s in collected.experience.samples]
     out |= {"staleness/mean": _mean(ages), "staleness/max": max(ages, default=0)}
     if any(ages):
-        out |= {f"off_policy/{name}": value for name, value in asdict(measure_gap(batch)).items()}
+        out |= {f"off_policy/{name}": value for name, value in measure_gap(batch).metrics().items()}
     return out | _operation(collected, clock, rank0)
 
 

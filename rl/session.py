@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ import numpy as np
 from megatron.core import dist_checkpointing
 
 from common.errors import ExitCode, OsimError, UsageError, data_errors
+from common.files import write_json
 from common.run_folder import RunFolder
 from common.tracking import WandbTracker
 from megatron_osim.checkpoint import (
@@ -39,7 +40,7 @@ from rl.actor.actor import Actor, Update
 from rl.actor.average import WeightAverage
 from rl.collect import Collected, Experience
 from rl.config import RLConfig
-from rl.gates import LogprobGap, check_gap, measure_gap
+from rl.gates import LogprobGap, WorstToken, check_gap, largest_gaps, measure_gap
 from rl.generation import Generation
 from rl.metrics import Clock, step_metrics
 from rl.samples import TrainSample
@@ -103,9 +104,8 @@ class Session:
 
         Rollouts of older weights say nothing about it: then the engine scores a few sequences under the present ones.
         """
-        gap = measure_gap(batch) if self.config.max_staleness == 0 else self._gap_of_probes()
-        check_gap(gap, self.config.gates, where=f"step {self.step}")
-        return gap
+        compared = batch if self.config.max_staleness == 0 else self._scored_probes()
+        return self._checked(compared, where=f"step {self.step}")
 
     def sync(self) -> None:
         """Engine weights := actor weights, version := finished steps; proved by checksums (exit 3)."""
@@ -170,9 +170,40 @@ class Session:
 
     def check_final_weights(self) -> None:
         """The gate after the last sync, for which no rollouts follow."""
-        check_gap(self._gap_of_probes(), self.config.gates, where=f"after step {self.step - 1}")
+        self._checked(self._scored_probes(), where=f"after step {self.step - 1}")
 
-    def _gap_of_probes(self) -> LogprobGap:
+    def _checked(self, compared: Sequence[TrainSample], *, where: str) -> LogprobGap:
+        """The gap over prepared samples. When it stops the run, RUN/logs/logprob-gap.json has the largest."""
+        gap = measure_gap(compared)
+
+        def evidence(worst: WorstToken) -> str:
+            again = self._asked_again(compared[worst.index], worst.position)
+            if self.ranks.is_first:
+                listing = [asdict(sample) for sample in largest_gaps(compared)]
+                write_json(self.run.path / "logs" / "logprob-gap.json", {"where": where, "samples": listing})
+            return again
+
+        check_gap(gap, self.config.gates, where=where, evidence=evidence)
+        return gap
+
+    def _asked_again(self, sample: TrainSample, position: int) -> str:
+        """Both sides once more, on this sequence alone and without a prefix cache: who changes was wrong before."""
+        generation = self.generation
+
+        def score() -> list[TrainSample]:
+            assert generation is not None
+            return generation.score([sample])
+
+        trainer = float(self.actor.logprobs([sample.ids], temperature=1.0)[0][position])
+        try:
+            (scored,) = from_first(self.ranks, score)
+        except OsimError:
+            return f"; asked again, at temperature 1, the trainer says {trainer:.7f} and the engine does not answer"
+        assert scored.rollout_logprobs is not None
+        engine = float(scored.rollout_logprobs[position])
+        return f"; asked again, at temperature 1, the engine says {engine:.7f}, the trainer {trainer:.7f}"
+
+    def _scored_probes(self) -> list[TrainSample]:
         """Engine and trainer score the same few sequences under their present weights."""
         generation = self.generation
 
@@ -181,15 +212,13 @@ class Session:
             return generation.score(self._probes)
 
         if not self._probes:
-            return measure_gap([])
+            return []
         probes = from_first(self.ranks, score)
         logprobs = self.actor.logprobs([p.ids for p in probes], temperature=1.0)
-        return measure_gap(
-            [
-                replace(p, old_logprobs=np.where(p.trainable, v, np.float32(0)))
-                for p, v in zip(probes, logprobs, strict=True)
-            ]
-        )
+        return [
+            replace(p, old_logprobs=np.where(p.trainable, v, np.float32(0)))
+            for p, v in zip(probes, logprobs, strict=True)
+        ]
 
     def export(self) -> None:
         """Write RUN_DIR/hf."""

@@ -19,6 +19,7 @@ from megatron_osim.config import ParallelConfig
 from megatron_osim.layout import Capability
 from megatron_osim.runtime import cpu
 from megatron_osim.runtime.capability import detect_capability
+from megatron_osim.vector_math import choose_kernels
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def initialize(
     or `env://` (torchrun or Slurm set RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and LOCAL_RANK). Collectives give
     up after `timeout_s`.
     """
+    choose_kernels()
     cpu.install()
     capability = detect_capability()
     if rendezvous == "env://":

@@ -24,6 +24,7 @@ import torch
 from transformers import AttentionInterface
 
 from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
+from megatron_osim.vector_math import choose_kernels
 from rl.rollout.base import (
     Bucket,
     ChecksumLayout,
@@ -82,6 +83,7 @@ class EmbeddedEngine(StreamedUpdates):
         device: str = "cpu",
         timeout_s: float = 600.0,
     ) -> None:
+        choose_kernels()
         AttentionInterface.register(ATTENTION, grouped_attention)
         model = load_model(model_path, device=device, attention=ATTENTION)
         self.version = version

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.errors import ExitCode, GateError, Interrupted, OsimError
+from common.files import read_json
 from common.run_folder import RunFolder
 from envs.types import Episode, FailureReason, Finding, Row, Score, SeatTrace, Stop, Unscored
 from tests.rl import runs
@@ -114,6 +117,12 @@ def test_a_log_prob_gap_above_its_bound_stops_the_run_before_training(model, ran
     with pytest.raises(GateError, match="log-prob difference") as caught:
         train(tmp_path / "run", ranks, config)
     assert caught.value.exit_code == ExitCode.GATE
+    # Both sides once more: the reader sees which of them was wrong.
+    pattern = r"engine (\S+) \(weights 0\), trainer ([^;]+); .* engine says (\S+), the trainer (-?[\d.]*\d)"
+    found = re.search(pattern, str(caught.value))
+    assert found and np.ptp([float(v) for v in found.groups()]) < 1e-4, caught.value
+    listed = read_json(tmp_path / "run" / "logs" / "logprob-gap.json")["samples"]
+    assert listed and all(len(s["positions"]) == len(s["engine"]) == len(s["trainer"]) for s in listed)
     assert runs.metrics(tmp_path / "run") == [] and runs.ledger(tmp_path / "run")["consumed"] == []
 
 

@@ -14,7 +14,7 @@ from common.errors import GateError, UsageError
 from envs.tasks.humanual.task import EXAMPLES
 from envs.types import FailureReason, Row, Unscored
 from rl.config import GateConfig, TaskConfig
-from rl.gates import check_failures, check_gap, measure_gap
+from rl.gates import check_failures, check_gap, largest_gaps, measure_gap
 from rl.prompts import PromptStream, Source
 from rl.samples import sample_of
 from tests.rl.algorithms.builders import rollout
@@ -64,6 +64,26 @@ def test_a_gap_above_its_bound_or_not_a_number_stops_the_run(value: float) -> No
     with pytest.raises(GateError):
         check_gap(gap, GateConfig(max_logprob_gap=0.1), where="step 0")
     check_gap(measure_gap([]), GateConfig(), where="nothing to compare")
+
+
+@pytest.mark.parametrize("value", [0.2, float("nan")])
+def test_the_gap_gate_names_the_worst_token_with_both_log_probs(value: float) -> None:
+    first, second = (sample_of(rollout("p", name, 1.0)) for name in ("e1", "e2"))
+    position = int(np.flatnonzero(second.trainable)[-1])
+    old = second.spread(-0.5)
+    old[position] += value
+    unseen = replace(first, rollout_logprobs=None, old_logprobs=first.spread(-9.0))
+    batch = [replace(first, old_logprobs=first.spread(-0.5)), unseen, replace(second, old_logprobs=old)]
+    with pytest.raises(GateError) as caught:
+        check_gap(
+            measure_gap(batch), GateConfig(max_logprob_gap=0.1), where="step 0", evidence=lambda w: f"; {w.index}!"
+        )
+    token = f"position {position} of {len(second.ids)}, token id {second.ids[position]}"
+    assert f"sample 2, episode e2, seat {second.seat}, {token}" in str(caught.value)
+    assert f"engine -0.5000000 (weights {second.version}), trainer {-0.5 + value:.7f}; 2!" in str(caught.value)
+    worst, other = largest_gaps(batch)
+    assert (worst.index, other.index) == (2, 0) and worst.positions == np.flatnonzero(second.trainable).tolist()
+    assert worst.token_ids[-1] == second.ids[position] and worst.engine[-1] == -0.5
 
 
 def test_failures_are_listed_by_reason_above_the_share() -> None:

@@ -18,6 +18,7 @@ from rl.rollout.config import RolloutConfig
 from rl.rollout.draw import draw, log_probs, uniform
 from rl.rollout.embedded import EmbeddedEngine
 from rl.rollout.select import choose_engine, open_rollout
+from tests.first_calls import FirstCalls
 
 VOCAB = 331
 PROMPT = tuple(5 + (11 * i) % 300 for i in range(70))
@@ -73,6 +74,13 @@ def test_a_request_gives_the_same_bits_whatever_else_is_in_the_batch(
 def test_the_matrix_library_was_found_to_treat_rows_alike(embedded):
     """If this fails on some machine the engine is still right: it then decodes one request at a time."""
     assert embedded._core.rows_independent or embedded._core.run_sizes == (1,)
+
+
+def test_no_two_threads_make_the_first_call_of_a_function_of_mkl(checkpoints):
+    with FirstCalls() as calls:
+        engine = EmbeddedEngine(checkpoints[0])
+    asyncio.run(engine.close())
+    assert {"cos float32", "sin float32"} <= calls.elements.keys() and set(calls.elements.values()) == {1}
 
 
 def test_decoding_one_request_at_a_time_gives_right_answers_too(checkpoints, runner):
