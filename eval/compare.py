@@ -48,6 +48,8 @@ class Flip(Config):
 
 
 class TaskComparison(Config):
+    """One task of two evaluations: the paired difference, its tests, and what stayed without a partner."""
+
     task: str
     axis: str
     metric: str

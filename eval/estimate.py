@@ -60,6 +60,8 @@ class Load:
 
 @dataclass(frozen=True)
 class TaskEstimate:
+    """What the episodes still to play of one task will ask for."""
+
     task: str
     episodes: int
     """Still to play."""
@@ -78,6 +80,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Estimate:
+    """The expected load of an evaluation, from a rehearsal with scripted endpoints."""
+
     tasks: tuple[TaskEstimate, ...]
     prompts: tuple[tuple[Message, ...], ...]
     """A real first prompt of each task, to try the real model with."""

@@ -46,6 +46,8 @@ class PlannedEpisode:
 
 @dataclass(frozen=True)
 class PlannedTask:
+    """One task with its profile and the episodes to play."""
+
     spec: TaskSpec
     profile: Profile
     episodes: tuple[PlannedEpisode, ...]
@@ -55,6 +57,8 @@ class PlannedTask:
 
 @dataclass(frozen=True)
 class EvalPlan:
+    """Everything an evaluation plays, fixed before the first call: resuming and sharding rest on it."""
+
     config: EvalConfig
     model: str
     opponents: Opponents

@@ -79,6 +79,8 @@ class TaskResult(Config):
 
 
 class AxisResult(Config):
+    """One axis of the index: the mean over its tasks, sub-splits of one task counted once."""
+
     axis: str
     estimate: Estimate
     tasks: tuple[str, ...]

@@ -35,6 +35,7 @@ FAMILIES: Mapping[str, str] = {f"alignx_{part}": "alignx" for part in ALIGNX}
 
 
 def family(task: str) -> str:
+    """The name that a task counts under in its axis."""
     return FAMILIES.get(task, task)
 
 

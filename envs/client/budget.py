@@ -47,6 +47,7 @@ class Budget:
 
 
 def cost_usd(price: Price, prompt_tokens: int, completion_tokens: int) -> float:
+    """What a call of so many tokens costs."""
     return (price.prompt * prompt_tokens + price.completion * completion_tokens) * PER_MILLION
 
 

@@ -24,12 +24,16 @@ Scale = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Tick:
+    """A position on an axis with its label."""
+
     at: float
     label: str
 
 
 @dataclass(frozen=True)
 class Line:
+    """One drawn series; `path` and `band` are SVG path data."""
+
     name: str
     colour: int
     """Index into the page's palette."""
@@ -170,6 +174,8 @@ _RADIUS = 104
 
 @dataclass(frozen=True)
 class RadarSpoke:
+    """The end of one axis and the place of its label; `anchor` is SVG's text-anchor."""
+
     label: str
     x: float
     y: float
@@ -180,6 +186,8 @@ class RadarSpoke:
 
 @dataclass(frozen=True)
 class RadarShape:
+    """One evaluation on the radar; `path` and `band` are SVG path data."""
+
     name: str
     colour: int
     path: str
@@ -189,6 +197,8 @@ class RadarShape:
 
 @dataclass(frozen=True)
 class Radar:
+    """A radar chart: `rings` are the paths of its grid."""
+
     spokes: tuple[RadarSpoke, ...]
     rings: tuple[str, ...]
     shapes: tuple[RadarShape, ...]

@@ -28,6 +28,8 @@ class Mark:
 
 @dataclass(frozen=True)
 class IntervalRow:
+    """One line of an interval plot: a label and the marks of all evaluations."""
+
     label: str
     detail: str
     marks: tuple[Mark, ...]
@@ -47,6 +49,8 @@ class TaskPanel:
 
 @dataclass(frozen=True)
 class EvaluationView:
+    """Evaluations side by side: radar, overview and a panel per task."""
+
     runs: tuple[Results, ...]
     radar: Radar | None
     axes: tuple[str, ...]
@@ -145,6 +149,8 @@ def _baseline(estimates: Sequence[Estimate | None]) -> Mark | None:
 
 @dataclass(frozen=True)
 class ComparisonRow:
+    """One task of a comparison."""
+
     task: TaskComparison
     mark: Mark
     sentence: str
@@ -152,6 +158,8 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class ComparisonView:
+    """All tasks of a comparison on one track."""
+
     rows: tuple[ComparisonRow, ...]
     index: Mark | None
     reach: float
@@ -195,6 +203,8 @@ def _overall(c: Comparison) -> str:
 
 @dataclass(frozen=True)
 class MeasureRow:
+    """One human-likeness measure beside its human–human floor."""
+
     measure: Measure
     mark: Mark
     floor: float
@@ -204,6 +214,8 @@ class MeasureRow:
 
 @dataclass(frozen=True)
 class MeasureGroup:
+    """Measures under one heading."""
+
     name: str
     rows: tuple[MeasureRow, ...]
 

@@ -132,6 +132,7 @@ def named(text: str, place: str) -> bool:
 
 
 def plain(text: str) -> str:
+    """A place or thing as it is compared: case, underscores, quotes and the full stop do not count."""
     return text.casefold().replace("_", " ").strip(" .'\"")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.files import hash_json
 from envs.tasks.tau_usi.database import Database, Record, ToolError
-from envs.tasks.tau_usi.tools import COMMON, Tool, toolbox
+from envs.tasks.tau_usi.tools import COMMON, USER_DETAILS, Tool, toolbox
 
 BAG_PRICE = 50
 INSURANCE_PRICE = 30
@@ -181,12 +181,7 @@ _PEOPLE = "list of {first_name, last_name, dob}"
 TOOLS = toolbox(
     (
         *COMMON,
-        Tool(
-            "get_user_details",
-            "Shows a customer.",
-            {"user_id": "id"},
-            lambda db, user_id: (db.get("users", user_id), db),
-        ),
+        USER_DETAILS,
         Tool(
             "get_reservation_details",
             "Shows a reservation.",

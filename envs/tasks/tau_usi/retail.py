@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envs.tasks.tau_usi.database import Database, Record, ToolError
-from envs.tasks.tau_usi.tools import COMMON, Tool, toolbox
+from envs.tasks.tau_usi.tools import COMMON, USER_DETAILS, Tool, toolbox
 
 REASONS = ("no longer needed", "ordered by mistake")
 ADDRESS = ("address1", "address2", "city", "state", "country", "zip")
@@ -209,12 +209,7 @@ TOOLS = toolbox(
             {"first_name": "text", "last_name": "text", "zip": "text"},
             by_name,
         ),
-        Tool(
-            "get_user_details",
-            "Shows a customer.",
-            {"user_id": "id"},
-            lambda db, user_id: (db.get("users", user_id), db),
-        ),
+        USER_DETAILS,
         Tool(
             "get_order_details",
             "Shows an order.",

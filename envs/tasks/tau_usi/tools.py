@@ -88,6 +88,9 @@ def _value(node: ast.expr) -> float:
     raise ToolError("not an arithmetic expression")
 
 
+USER_DETAILS = Tool(
+    "get_user_details", "Shows a customer.", {"user_id": "id"}, lambda db, user_id: (db.get("users", user_id), db)
+)
 COMMON = (
     Tool(
         "calculate",
