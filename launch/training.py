@@ -46,13 +46,13 @@ def rl(config: RLConfig, folder: Path, ranks: int) -> RunFolder:
     """Train to the end on `ranks` local processes; rank 0 also starts the rollout engine."""
     from launch.evaluation import weights_hash
 
+    for task in config.tasks:
+        task.resolve().rows(task.split, 1, task.rows_seed)  # rows that are not here are told before an engine starts
     architecture = ArchitectureConfig.from_hf_config(config.model)
     if not (config.model / "tokenizer.json").is_file():
         raise UsageError(
             "no tokenizer.json here", where=str(config.model), fix="put the tokenizer beside the weights"
         )
-    for task in config.tasks:
-        task.resolve().rows(task.split, 1, task.rows_seed)  # rows that are not here are told before an engine starts
     from megatron_osim.runtime.capability import detect_capability
 
     check_layout(architecture, config.parallel, world_size=ranks, capability=detect_capability())
