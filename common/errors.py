@@ -6,6 +6,7 @@ traceback and exits with `exit_code`; anything that is not an `OsimError` is a b
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -87,15 +88,45 @@ class Interrupted(OsimError):
     exit_code = ExitCode.INTERRUPTED
 
 
+RESUME_FIX = "then run the same command again; what was finished before is untouched"
+OF_THE_MACHINE = {
+    errno.ENOSPC: ("the disk is full", "free space"),
+    errno.EDQUOT: ("the disk quota is used up", "free space"),
+    errno.EROFS: ("the file system is read-only", "make it writable, or give another folder"),
+    errno.EACCES: ("no permission", "correct the permissions, or give another folder"),
+    errno.EPERM: ("not permitted", "correct owner and attributes, or give another folder"),
+    errno.EIO: ("the disk reports an error", "check the disk"),
+    errno.ESTALE: ("the network file system lost this file", "mount it again"),
+}
+"""Errors of the operating system that are no bug of ours: what is wrong, and the fix."""
+
+
+def of_the_machine(e: OSError) -> UsageError | None:
+    """The error that a person sees for an OSError that is not a bug; None for any other."""
+    if e.errno not in OF_THE_MACHINE:
+        return None
+    what, fix = OF_THE_MACHINE[e.errno]
+    return UsageError(what, where=str(e.filename or ""), fix=f"{fix}, {RESUME_FIX}")
+
+
 def run_main(main: Callable[[], None]) -> NoReturn:
     """The outer boundary of a process: an OsimError is printed in one piece and becomes the exit code.
 
-    Anything else is a bug and keeps its traceback (exit 1).
+    So does an error of the machine (full disk, read-only folder). Anything else is a bug and keeps its traceback
+    (exit 1).
     """
     try:
         main()
     except OsimError as e:
-        sys.stdout.flush()
-        print(f"{ERROR_MARK}{e}", file=sys.stderr, flush=True)
-        sys.exit(int(e.exit_code))
+        _fail(e)
+    except OSError as e:
+        if (known := of_the_machine(e)) is None:
+            raise
+        _fail(known)
     sys.exit(int(ExitCode.DONE))
+
+
+def _fail(e: OsimError) -> NoReturn:
+    sys.stdout.flush()
+    print(f"{ERROR_MARK}{e}", file=sys.stderr, flush=True)
+    sys.exit(int(e.exit_code))

@@ -6,18 +6,20 @@ visible the same way by `atomic_directory`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import xxhash
 
-from common.errors import DataError, data_errors
+from common.errors import DataError, UsageError, data_errors
 
 RESTORE = "restore the file from a copy, or remove it and run the command that writes it again"
 REPAIR_LINE = "correct or remove that line"
@@ -74,6 +76,26 @@ def read_json_object(path: Path, *, fix: str = RESTORE) -> dict[str, Any]:
     return value
 
 
+LOCK_TRIES, LOCK_WAIT_S = 5, 0.02
+SEAL = "seal"
+"""Key of a sealed JSON object's own hash."""
+
+
+def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """`write_json` with the hash of the content inside, which `read_sealed_json` checks."""
+    plain = orjson.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+    write_json(path, {**plain, SEAL: hash_json(plain)})
+
+
+def read_sealed_json(path: Path, *, fix: str = RESTORE) -> dict[str, Any]:
+    """The object as written, without its seal (files without one are taken as is). Raises DataError."""
+    value = read_json_object(path, fix=fix)
+    seal = value.pop(SEAL, None)
+    if seal is not None and seal != hash_json(value):
+        raise DataError("its content is not what was written", where=str(path), fix=fix)
+    return value
+
+
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
     """Append one record as one line in one write; safe for a single writer."""
     line = orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
@@ -106,6 +128,49 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(record, dict):
                 raise DataError("not a JSON object", where=where, fix=REPAIR_LINE)
             yield record
+
+
+@contextmanager
+def exclusive(lock: Path, *, where: Path) -> Iterator[None]:
+    """Hold an advisory lock that dies with the process. UsageError when another one works on `where`."""
+    with _opened_and_locked(lock, where) as f:
+        f.truncate(0)
+        f.write(str(os.getpid()))
+        f.flush()
+        yield
+
+
+def _opened_and_locked(lock: Path, where: Path) -> IO[str]:
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            f = lock.open("a+")
+        except FileNotFoundError:
+            continue  # its owner is just removing the folder
+        if not _locked(f):
+            f.seek(0)
+            owner = f.read().strip() or "unknown"
+            f.close()
+            raise UsageError(
+                f"another run is using this {'folder' if where.is_dir() else 'output'} (process {owner})",
+                where=str(where),
+                fix="wait for it, stop it, or give another output folder",
+            )
+        if os.fstat(f.fileno()).st_nlink:
+            return f
+        f.close()  # its owner removed it before we had it: a lock that nobody else would see
+
+
+def _locked(file: IO[str]) -> bool:
+    """Take the lock. Who asks for the owner holds it for an instant, so one refusal is not believed."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_WAIT_S)
+        else:
+            return True
+    return False
 
 
 @contextmanager

@@ -18,15 +18,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from common.config import C, Config, dump_yaml, load
 from common.errors import OsimError, UsageError, data_errors
-from common.files import append_jsonl, read_jsonl, repair_jsonl_tail, write_json, write_text
+from common.files import append_jsonl, exclusive, read_jsonl, repair_jsonl_tail, write_json, write_text
 from common.redact import redact
 
 PACKAGES = ("torch", "megatron-core", "transformers", "tokenizers", "numpy", "pydantic", "sglang")
-LOCK_TRIES, LOCK_WAIT_S = 5, 0.02
 
 
 @dataclass(frozen=True)
@@ -93,18 +92,7 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder for this process. What a killed owner left unfinished in metrics.jsonl is cut off."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self._lock_file.open("a+") as f:
-            if not _locked(f):
-                f.seek(0)
-                raise UsageError(
-                    f"another run is using this folder (process {f.read().strip() or 'unknown'})",
-                    where=str(self.path),
-                    fix="wait for it, stop it, or give another output folder",
-                )
-            f.truncate(0)
-            f.write(str(os.getpid()))
-            f.flush()
+        with exclusive(self._lock_file, where=self.path):
             repair_jsonl_tail(self.metrics)
             yield
 
@@ -134,18 +122,6 @@ class RunFolder:
                 if phase is None or line["phase"] == phase:
                     last[line["phase"], line["step"]] = line
         return list(last.values())
-
-
-def _locked(file: IO[str]) -> bool:
-    """Take the lock. Who asks for the owner holds it for an instant, so one refusal is not believed."""
-    for _ in range(LOCK_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(LOCK_WAIT_S)
-        else:
-            return True
-    return False
 
 
 def _read(path: Path, model: type[C]) -> C | None:
