@@ -38,6 +38,10 @@ class MixtureConfig(Config):
         return self
 
 
+RUN_FIELDS = {"output", "workers", "unit_timeout_s", "overwrite", "strict", "tokenizer"}
+"""What says how a shard is made, not what is in it."""
+
+
 class PrepareConfig(Config):
     """Corpora to one shard."""
 
@@ -81,6 +85,8 @@ class PrepareConfig(Config):
     """Input per unit of work. Results do not depend on the number of workers, but row draws (ratio) do on this."""
     workers: int = Field(default=1, ge=1)
     """Processes. The output is the same for any number."""
+    unit_timeout_s: float = Field(default=900.0, gt=0)
+    """Longest time in which no worker finishes a unit; then all are replaced (with workers > 1)."""
     shard_job: int = Field(default=0, ge=0)
     """Which of `shard_jobs` independent jobs this is; their outputs are joined by `osim data merge`."""
     shard_jobs: int = Field(default=1, ge=1)
@@ -102,4 +108,4 @@ class PrepareConfig(Config):
 
     def content_fields(self) -> dict[str, object]:
         """The fields that the output depends on."""
-        return self.model_dump(mode="json", exclude={"output", "workers", "overwrite", "strict", "tokenizer"})
+        return self.model_dump(mode="json", exclude=RUN_FIELDS)

@@ -3,6 +3,7 @@
 Each such row gets a system message: who speaks, to whom, in which situation, with which goal. A context that quotes
 the human's replies (a common n-gram of words) would give the answer away and is asked for again. Replies are cached
 by content in OUTPUT.cache.jsonl, so a killed run resumes without asking twice; OUTPUT appears when it is complete.
+One run at a time writes an OUTPUT.
 Rows whose context cannot be made are written unchanged and counted. One process; memory holds a window of rows
 and the contexts made so far.
 """
@@ -18,12 +19,12 @@ from pathlib import Path
 
 import openai
 import orjson
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from common.bounded_http import bounded_client
 from common.config import Config
-from common.errors import GateError, OsimError, UsageError, data_errors
-from common.files import append_jsonl, hash_json, read_jsonl, repair_jsonl_tail
+from common.errors import GateError, OsimError, UsageError
+from common.files import SEAL, append_jsonl, exclusive, hash_json, repair_jsonl_tail
 from common.redact import address_without_secret, redact_known
 from data_tools.conversation import ChatMessage, RawRow
 from data_tools.routing import Routing, SourceRule
@@ -155,9 +156,11 @@ def ground(
     Raises UsageError for a refused key or a taken output, GateError when the budget is spent or too many rows fail;
     what was answered until then is cached.
     """
-    if output.exists():
-        raise UsageError("the output exists", where=str(output), fix="give another output or remove it")
-    return asyncio.run(_Run(files, output, config, client or make_client(config), progress).run())
+    client = client or make_client(config)
+    with exclusive(output.with_name(f".{output.name}.lock"), where=output):
+        if output.exists():
+            raise UsageError("the output exists", where=str(output), fix="give another output or remove it")
+        return asyncio.run(_Run(files, output, config, client, progress).run())
 
 
 def make_client(config: GroundConfig) -> openai.AsyncOpenAI:
@@ -191,10 +194,7 @@ class _Run:
         self.cache_path = output.with_name(output.name + ".cache.jsonl")
         output.parent.mkdir(parents=True, exist_ok=True)
         repair_jsonl_tail(self.cache_path)
-        self.cache: dict[str, SocialContext] = {}
-        if self.cache_path.exists():
-            with data_errors(str(self.cache_path), fix="move the file away: its contexts are then asked for again"):
-                self.cache = {r["key"]: SocialContext(**r["context"]) for r in read_jsonl(self.cache_path)}
+        self.cache = _read_cache(self.cache_path)
         self.gate = asyncio.Semaphore(config.concurrency)
 
     async def run(self) -> GroundReport:
@@ -257,6 +257,9 @@ class _Run:
             except openai.APIError:
                 reason = "api"
                 break
+            except _NoReply:
+                reason, note = "api", ""
+                continue
             try:
                 context = SocialContext.model_validate_json(text)
             except ValidationError as e:
@@ -265,7 +268,8 @@ class _Run:
             leak = leaked(context.as_system(), replies, self.config.leak_words)
             if leak is None:
                 self.cache[key] = context
-                append_jsonl(self.cache_path, {"key": key, "context": context.model_dump()})
+                fields = context.model_dump()
+                append_jsonl(self.cache_path, {"key": key, "context": fields, SEAL: hash_json([key, fields])})
                 return context
             reason, note = "leak", f'\n\nYour last answer quoted HUMAN ("{leak}"). Answer again without quoting.'
         self.report.failed[reason] = self.report.failed.get(reason, 0) + 1
@@ -279,17 +283,19 @@ class _Run:
                 where=str(self.output),
                 fix="raise max_usd; what was answered is cached",
             )
-        reply = await self.client.chat.completions.create(
+        raw = await self.client.chat.completions.with_raw_response.create(
             model=self.config.model,
             messages=[{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": prompt}],
             response_format={"type": "json_object"},
         )
+        try:
+            reply = _Reply.model_validate_json(raw.content)
+        except ValidationError as e:
+            raise _NoReply from e
         if reply.usage is not None:
             self.report.input_tokens += reply.usage.prompt_tokens
             self.report.output_tokens += reply.usage.completion_tokens
             self.report.usd = _usd(self.config, self.report.input_tokens, self.report.output_tokens)
-        if not reply.choices:
-            return ""
         return redact_known(reply.choices[0].message.content or "", (self.client.api_key,))
 
     def _check_failures(self) -> None:
@@ -300,6 +306,42 @@ class _Run:
                 where=str(self.output),
                 fix="check the endpoint and model, or raise max_failure_share; what was answered is cached",
             )
+
+
+class _NoReply(Exception):
+    """An answer of the endpoint that is no chat completion."""
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+
+
+class _Reply(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+def _read_cache(path: Path) -> dict[str, SocialContext]:
+    """Contexts by key. A damaged line is left out: its row is asked for again."""
+    found: dict[str, SocialContext] = {}
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            record = orjson.loads(line)
+            key, fields = record["key"], record["context"]
+            if record.get(SEAL) in (None, hash_json([key, fields])):
+                found[key] = SocialContext.model_validate(fields)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return found
 
 
 def leaked(context: str, replies: Sequence[str], n: int) -> str | None:

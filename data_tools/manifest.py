@@ -8,7 +8,7 @@ from pydantic import Field
 
 from common.config import Config
 from common.errors import data_errors
-from common.files import read_json_object, write_json
+from common.files import read_sealed_json, write_sealed_json
 from data_tools.config import MixtureConfig
 from data_tools.indexed import add_suffix
 from data_tools.units import SourceCount
@@ -95,10 +95,10 @@ class Manifest(Config):
     def read(cls, prefix: Path) -> Manifest:
         """Read PREFIX.manifest.json. Raises DataError when it is missing or not of this format."""
         path = add_suffix(prefix, ".manifest.json")
-        fix = "run `osim data prepare` again"
+        fix = "make the shard again: `osim data prepare` with overwrite=true"
         with data_errors(str(path), fix=fix, what="not a shard manifest"):
-            return cls.model_validate(read_json_object(path, fix=fix))
+            return cls.model_validate(read_sealed_json(path, fix=fix))
 
     def write(self, prefix: Path, *, path: Path | None = None) -> None:
         """Write PREFIX.manifest.json atomically (or `path`, for a shard that is not visible yet)."""
-        write_json(path or add_suffix(prefix, ".manifest.json"), self.model_dump(mode="json"))
+        write_sealed_json(path or add_suffix(prefix, ".manifest.json"), self.model_dump(mode="json"))

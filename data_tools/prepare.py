@@ -2,24 +2,28 @@
 
 The input is cut into units of work that do not depend on the number of workers; each finished unit is one directory
 in PREFIX.work that appeared by one rename. A run that was killed anywhere is resumed by the same command: finished
-units are kept, everything else is done again, and the result is byte-identical. A worker that dies is replaced and
-its unit retried once; then the run fails. Nothing waits for a dead process.
+units are kept, everything else is done again, and the result is byte-identical. A worker that dies, or does nothing
+for `unit_timeout_s`, is replaced and its unit retried once; then the run fails. A finished shard is checked before
+the same command calls it done.
 """
 
 from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import multiprocessing
 import os
 import shutil
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +50,17 @@ from data_tools.units import (
     plan_units,
     unit_directory,
 )
+from data_tools.verify import damaged_files
 from data_tools.worker import Job, load_renderer, load_tools, process_unit, start_worker
 
+logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with (bytes of input done, bytes of input in all)."""
 UNIT_ATTEMPTS = 2
 EARLY_CHECK_ROWS = 10_000
 """A source whose mask is all or nothing over this many rows stops the run before its end."""
+IDLE_EXIT_S = 5.0
+"""Within it a worker that has nothing left to do ends, or is killed."""
 SAMPLE_UNITS, SAMPLE_TEXTS, SAMPLE_CHARS = 8, 250, 60_000
 """Of the start-up self-check: parts of the input, texts and characters of each."""
 
@@ -74,6 +82,9 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
     units = units[round(config.shard_job * share) : round((config.shard_job + 1) * share)]
     work = add_suffix(config.output, ".work")
     with RunFolder(work).lock(), _disk_errors(config.output):
+        if (done := _existing(config, key)) is not None:  # by a run that has ended since
+            shutil.rmtree(work)
+            return done
         _open_work(work, key, overwrite=config.overwrite)
         check = _self_check(config, key, units)
         job = Job(config, work, check.backend == "fastokens", key)
@@ -106,24 +117,30 @@ def _content_key(config: PrepareConfig, renderer: Renderer, files: Sequence[Inpu
 
 
 def _existing(config: PrepareConfig, key: str) -> Manifest | None:
-    """The manifest of a complete shard of the same content; UsageError when another one is in the way."""
+    """The manifest of a whole shard of the same content; UsageError when another one is in the way.
+
+    Every file is read: one that is not what was written has the shard made again.
+    """
     if not add_suffix(config.output, ".idx").exists() or config.overwrite:
         return None
     manifest = Manifest.read(config.output)
-    if manifest.key == key:
-        return manifest
-    raise UsageError(
-        "another shard is there, made with other inputs, tokenizer or configuration",
-        where=str(config.output),
-        fix="give another output, or overwrite: true to replace it",
-    )
+    if manifest.key != key:
+        raise UsageError(
+            "another shard is there, made with other inputs, tokenizer or configuration",
+            where=str(config.output),
+            fix="give another output, or overwrite: true to replace it",
+        )
+    if damaged := damaged_files(config.output, manifest):
+        logger.warning("%s is damaged (%s): it is made again", config.output, "; ".join(damaged))
+        return None
+    return manifest
 
 
 def _open_work(work: Path, key: str, *, overwrite: bool) -> None:
     """Keep the finished units of an interrupted run of the same content, refuse those of another."""
     plan = work / "plan.json"
     (work / "units").mkdir(exist_ok=True)
-    if plan.exists() and read_json_object(plan).get("key") != key:
+    if plan.exists() and _planned(plan) != key:
         if not overwrite and any((work / "units").iterdir()):
             raise UsageError(
                 "an unfinished run with other inputs, tokenizer or configuration is there",
@@ -133,6 +150,14 @@ def _open_work(work: Path, key: str, *, overwrite: bool) -> None:
         shutil.rmtree(work / "units")
         (work / "units").mkdir()
     write_json(plan, {"key": key})
+
+
+def _planned(plan: Path) -> str:
+    """The key of the interrupted run; units have their own, so that a damaged plan loses nothing but theirs."""
+    try:
+        return str(read_json_object(plan).get("key"))
+    except DataError:
+        return "unreadable"
 
 
 def _self_check(config: PrepareConfig, key: str, units: Sequence[Unit]) -> SelfCheck:
@@ -197,6 +222,7 @@ def _run_in_pool(job: Job, units: Sequence[Unit]) -> Generator[tuple[Unit, UnitR
     waiting = list(reversed(units))
     while waiting:
         in_flight: dict[Future[UnitRecord], Unit] = {}
+        others = multiprocessing.active_children()
         pool = ProcessPoolExecutor(
             min(job.config.workers, len(waiting)),
             mp_context=multiprocessing.get_context("spawn"),
@@ -210,7 +236,13 @@ def _run_in_pool(job: Job, units: Sequence[Unit]) -> Generator[tuple[Unit, UnitR
                     # Submitting to a pool that just broke raises: the unit must still be in one of the two lists.
                     in_flight[pool.submit(process_unit, job, waiting[-1])] = waiting[-1]
                     waiting.pop()
-                for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+                patience_s = job.config.unit_timeout_s
+                done = wait(in_flight, timeout=patience_s, return_when=FIRST_COMPLETED).done
+                if not done:
+                    # Stopped or stuck in a file system: as if they had died.
+                    logger.warning("no unit was finished in %g s: all workers are replaced", patience_s)
+                    _kill_workers(others)
+                for future in done:
                     record = future.result()
                     yield in_flight.pop(future), record
         except BrokenProcessPool as e:
@@ -218,7 +250,7 @@ def _run_in_pool(job: Job, units: Sequence[Unit]) -> Generator[tuple[Unit, UnitR
                 deaths[unit.index] += 1
                 if deaths[unit.index] == UNIT_ATTEMPTS:
                     raise DataError(
-                        "a worker process died twice while this part was read (killed for memory?)",
+                        "a worker process died twice (or stood still) while this part was read (killed for memory?)",
                         where=f"{unit.path}, {unit.span}",
                         fix="use fewer workers; the same command resumes with the finished units",
                     ) from e
@@ -227,7 +259,24 @@ def _run_in_pool(job: Job, units: Sequence[Unit]) -> Generator[tuple[Unit, UnitR
             raise _interrupted() from None
         finally:
             # Running units are finished (seconds) and kept; queued ones are not started.
-            pool.shutdown(wait=True, cancel_futures=True)
+            _end(pool, others, job.config.unit_timeout_s if in_flight else IDLE_EXIT_S)
+
+
+def _end(pool: ProcessPoolExecutor, others: Sequence[BaseProcess], patience_s: float) -> None:
+    """Return when no worker is left: those that have not ended in time are killed."""
+    ending = threading.Thread(target=lambda: pool.shutdown(wait=True, cancel_futures=True), name="pool-end")
+    ending.start()
+    ending.join(patience_s)
+    if ending.is_alive():
+        _kill_workers(others)
+        ending.join()
+
+
+def _kill_workers(others: Sequence[BaseProcess]) -> None:
+    """Of the pool that is the only one of this process, `others` aside."""
+    for process in multiprocessing.active_children():
+        if process not in others:
+            process.kill()
 
 
 def _interrupted() -> Interrupted:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from common.config import Config, validate
 from common.errors import OsimError
-from common.files import hash_file, read_json_object
+from common.files import hash_file, read_sealed_json
 from data_tools import jsonl, parquet
 from data_tools.conversation import Span
 from data_tools.hashed_file import HashedFile, save_array
@@ -134,14 +134,15 @@ def unit_directory(work: Path, index: int) -> Path:
 
 
 def finished_unit(work: Path, index: int, key: str) -> UnitRecord | None:
-    """The record of a unit that is complete, made with the same key, and whose bytes are what was written."""
+    """The record of a unit that is complete, made with the same key, and whose bytes are what was written.
+
+    None for any other: it is made again.
+    """
     directory = unit_directory(work, index)
-    if not (directory / "record.json").is_file():
-        return None
     try:
-        record = validate(UnitRecord, read_json_object(directory / "record.json"), where=str(directory))
+        record = validate(UnitRecord, read_sealed_json(directory / "record.json"), where=str(directory))
     except OsimError:
-        return None  # damaged: the unit is made again
+        return None
     if record.key != key:
         return None
     for name in PARTS:

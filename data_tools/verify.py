@@ -16,6 +16,7 @@ from data_tools.assemble import ROLE_SHIFT, TRAIN_BIT
 from data_tools.conversation import ROLES
 from data_tools.indexed import add_suffix
 from data_tools.inspect import spans
+from data_tools.manifest import Manifest
 from data_tools.packing import Packing
 from data_tools.publish import packed_tokens
 from data_tools.renderer import Renderer
@@ -62,7 +63,7 @@ def examine(
     """
     shard = Shard.open(prefix)
     steps: list[tuple[str, Callable[[], Iterator[str]]]] = [
-        ("file sizes and checksums", lambda: _checksums(shard)),
+        ("file sizes and checksums", lambda: _checksums(prefix, shard.manifest)),
         ("index: lengths and pointers", lambda: _index(shard)),
         ("token ids and mask bytes", lambda: _tokens(shard)),
         ("counts per source", lambda: _counts(shard)),
@@ -79,9 +80,14 @@ def examine(
     return VerifyReport(tuple(name for name, _ in steps), tuple(problems))
 
 
-def _checksums(shard: Shard) -> Iterator[str]:
-    for suffix, facts in shard.manifest.files.items():
-        path = add_suffix(shard.prefix, suffix)
+def damaged_files(prefix: Path, manifest: Manifest) -> list[str]:
+    """What is wrong with the files that the manifest names: sizes and checksums. Reads every byte."""
+    return list(_checksums(prefix, manifest))
+
+
+def _checksums(prefix: Path, manifest: Manifest) -> Iterator[str]:
+    for suffix, facts in manifest.files.items():
+        path = add_suffix(prefix, suffix)
         if not path.is_file():
             yield f"{path.name}: missing"
         elif path.stat().st_size != facts.size:

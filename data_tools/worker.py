@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.files import atomic_directory, hash_file, write_json
+from common.files import atomic_directory, hash_file, write_sealed_json
 from common.seeds import derive_seed
 from data_tools.assemble import TRAIN_BIT, BatchRenderer, Documents
 from data_tools.column_rules import apply_rules
@@ -148,7 +148,7 @@ def _process(job: Job, unit: Unit, tools: Tools, encoder: Encoder, mismatch: str
             sizes=sizes,
             hashes=hashes,
         )
-        write_json(directory / "record.json", record.model_dump())
+        write_sealed_json(directory / "record.json", record.model_dump())
     return record
 
 

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from common.errors import GateError, UsageError
-from common.files import read_jsonl
+from common.files import exclusive, read_jsonl
 from data_tools.ground import GroundConfig, estimate, ground, leaked, make_client
 from tests.data_tools.conftest import write_jsonl
 
@@ -138,3 +138,42 @@ def test_a_missing_key_is_named(monkeypatch):
     with pytest.raises(UsageError, match="OPENAI_API_KEY is not set"):
         make_client(CONFIG)
     make_client(CONFIG.model_copy(update={"base_url": "http://127.0.0.1:1/v1"}))
+
+
+def test_an_answer_that_is_no_completion_is_asked_for_again(tmp_path, corpus):
+    def answer(prompt: str, calls: int):
+        bodies = {1: b'{"choices": [', 2: b'{"choices": []}', 3: b'{"choices": {"0": 1}}', 4: b"<html>"}
+        return (
+            httpx.Response(200, content=bodies[calls], headers={"content-type": "application/json"})
+            if calls in bodies
+            else GOOD
+        )
+
+    report = ground(
+        [corpus],
+        tmp_path / "out.jsonl",
+        CONFIG.model_copy(update={"max_attempts": 5}),
+        client=Endpoint(answer).client(),
+    )
+    assert report.grounded == 5 and report.failed == {}
+
+
+def test_a_damaged_cached_answer_is_asked_for_again(tmp_path, corpus):
+    ground([corpus], tmp_path / "o.jsonl", CONFIG, client=Endpoint(lambda p, n: GOOD).client())
+    expected = (tmp_path / "o.jsonl").read_bytes()
+    (tmp_path / "o.jsonl").unlink()
+    cache = tmp_path / "o.jsonl.cache.jsonl"
+    first, second, *rest = cache.read_bytes().splitlines(keepends=True)
+    cache.write_bytes(b"".join([first.replace(b"ladder", b"bladder"), b"\x00" + second[5:], *rest]))
+    again = Endpoint(lambda p, n: GOOD)
+    report = ground([corpus], tmp_path / "o.jsonl", CONFIG, client=again.client())
+    assert report.from_cache == 3 and len(again.prompts) == 2
+    assert (tmp_path / "o.jsonl").read_bytes() == expected
+
+
+def test_a_second_run_on_one_output_is_refused_and_asks_nothing(tmp_path, corpus):
+    endpoint = Endpoint(lambda p, n: GOOD)
+    with exclusive(tmp_path / ".o.jsonl.lock", where=tmp_path / "o.jsonl"):
+        with pytest.raises(UsageError, match="another run"):
+            ground([corpus], tmp_path / "o.jsonl", CONFIG, client=endpoint.client())
+    assert endpoint.prompts == [] and not (tmp_path / "o.jsonl").exists()

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 
 from common.config import dump_yaml
-from common.errors import DataError, GateError, UsageError
+from common.errors import DataError, GateError, Interrupted, UsageError
 from common.files import write_text
 from data_tools import prepare as prepare_module
 from data_tools import publish, units
@@ -356,3 +357,54 @@ if __name__""",
         if code:
             assert "a worker process died twice" in done.stderr
     verify(config.output)
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".mask.bin", ".idx", ".pack"])
+def test_a_finished_shard_that_was_damaged_is_made_again(make_config, suffix):
+    config = make_config(make_rows(60))
+    prepare(config)
+    whole, path = shard_bytes(config.output), add_suffix(config.output, suffix)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    path.write_bytes(bytes(damaged))
+    prepare(config)
+    assert shard_bytes(config.output) == whole
+
+
+def test_a_manifest_that_was_changed_is_refused_with_what_mends_it(make_config):
+    config = make_config(make_rows(60))
+    manifest = prepare(config)
+    path = add_suffix(config.output, ".manifest.json")
+    path.write_text(path.read_text().replace(f'"documents": {manifest.documents}', '"documents": 7'))
+    with pytest.raises(DataError, match=r"(?s)not what was written.*overwrite=true"):
+        prepare(config)
+    assert prepare(config.model_copy(update={"overwrite": True})) == manifest
+
+
+@pytest.mark.parametrize("name", ["plan.json", "units/00001/record.json"])
+def test_a_damaged_record_of_an_interrupted_run_costs_its_unit_only(make_config, small_units, name):
+    config = make_config(make_rows(400))
+    whole = make_config(output=config.output.with_name("whole"))
+    prepare(whole)
+
+    def stop(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises((Interrupted, KeyboardInterrupt)):
+        prepare(config, stop)
+    (add_suffix(config.output, ".work") / name).write_bytes(b'{"key": "x')
+    if name == "plan.json":
+        with pytest.raises(UsageError, match="overwrite: true"):
+            prepare(config)
+        config = config.model_copy(update={"overwrite": True})
+    prepare(config)
+    assert shard_bytes(config.output) == shard_bytes(whole.output)
+
+
+def test_a_frozen_worker_with_nothing_to_do_keeps_nobody_waiting():
+    others = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    os.kill(pool.submit(os.getpid).result(60), signal.SIGSTOP)
+    prepare_module._end(pool, others, 0.1)
+    assert [p for p in multiprocessing.active_children() if p not in others] == []
