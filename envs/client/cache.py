@@ -18,11 +18,11 @@ import orjson
 from pydantic import TypeAdapter
 
 from common.errors import DataError, UsageError
-from common.files import hash_json
+from common.files import SEAL, hash_json
 from envs.client.config import CacheMode
 
 BUSY_TIMEOUT_S = 30.0
-CACHE_FIX = "check disk space, or move the file away: its calls are then made again"
+DAMAGED_FIX = "move the file (and its -wal and -shm) away: what it recorded is then asked again"
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,10 @@ class Cache:
                 "no recorded replies here", where=str(path), fix="record them first: client.cache=record"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with self._errors():
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply BLOB NOT NULL)")
-        except sqlite3.DatabaseError as e:
-            raise DataError(f"not a reply cache: {e}", where=str(path), fix="move the file away") from e
 
     @staticmethod
     def key(request: Mapping[str, Any]) -> str:
@@ -73,22 +71,34 @@ class Cache:
             return None
         with self._errors():
             row = self._db.execute("SELECT reply FROM replies WHERE key=?", (key,)).fetchone()
-            return None if row is None else _COMPLETION.validate_json(row[0])
+            return None if row is None else self._decoded(key, row[0])
 
     def put(self, key: str, completion: Completion) -> None:
         """Store a reply, if this mode stores."""
         if self._db is not None and self.mode != "replay-strict":
+            fields = asdict(completion)
             with self._errors():
-                reply = orjson.dumps(asdict(completion))
+                reply = orjson.dumps({**fields, SEAL: hash_json([key, fields])})
                 self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, reply))
+
+    def _decoded(self, key: str, reply: bytes) -> Completion:
+        """Checked against its hash; replies of earlier versions have none."""
+        fields = orjson.loads(reply)
+        seal = fields.pop(SEAL, None) if isinstance(fields, dict) else None
+        if seal not in (None, hash_json([key, fields])):
+            raise ValueError("a reply is not what was stored")
+        return _COMPLETION.validate_python(fields)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """A damaged file, or one that cannot be written, as DataError."""
         try:
             yield
+        except sqlite3.OperationalError as e:
+            fix = "check disk space and permissions of its folder"
+            raise DataError(f"recorded replies: {e}", where=str(self.path), fix=fix) from e
         except (sqlite3.Error, ValueError) as e:
-            raise DataError(f"not a readable reply cache: {e}", where=str(self.path), fix=CACHE_FIX) from e
+            raise DataError(f"not a readable reply cache: {e}", where=str(self.path), fix=DAMAGED_FIX) from e
 
     @property
     def strict(self) -> bool:

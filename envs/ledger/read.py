@@ -24,6 +24,7 @@ from envs.ledger.schema import (
     EpisodeKey,
     Recorded,
     connect,
+    episode_digest,
     expand,
     sqlite_errors,
 )
@@ -31,6 +32,7 @@ from envs.types import JudgeCall
 
 CALL_COLUMNS = "role, model, request, reply, error, cost_usd, wall_s, prompt_tokens, completion_tokens, cached"
 KEY_COLUMNS = "e.phase, e.step, e.prompt_id, e.sample"
+CONTENT_COLUMNS = "e.seed, e.row, e.story, e.digest"
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,15 @@ class LedgerReader:
         """Recorded episodes in order of phase, step, prompt and sample; what a resumed run need not play again."""
         where, values = _filter(phase=phase, step=step)
         rows = self._query(
-            f"SELECT e.id, {KEY_COLUMNS}, e.row, e.story FROM episodes e{where} ORDER BY {KEY_COLUMNS}", values
+            f"SELECT e.id, {KEY_COLUMNS}, {CONTENT_COLUMNS} FROM episodes e{where} ORDER BY {KEY_COLUMNS}", values
         )
-        for ident, *key, row, story in rows:
-            yield Recorded(EpisodeKey(*key), self._episode(ident, row, story))
+        for ident, *key, seed, row, story, digest in rows:
+            yield Recorded(EpisodeKey(*key), self._episode(ident, seed, row, story, digest))
 
     def episode(self, key: EpisodeKey) -> Recorded:
         """One episode. Raises UsageError when there is none."""
         rows = self._query(
-            "SELECT id, row, story FROM episodes WHERE phase=? AND step=? AND prompt_id=? AND sample=?",
+            f"SELECT e.id, {CONTENT_COLUMNS} FROM episodes e WHERE phase=? AND step=? AND prompt_id=? AND sample=?",
             (key.phase, key.step, key.prompt_id, key.sample),
         )
         if not rows:
@@ -135,11 +137,18 @@ class LedgerReader:
 
     def verify(self) -> None:
         """Read every page and every blob. Raises DataError on the first damage."""
-        problems = [row[0] for row in self._query("PRAGMA integrity_check") if row[0] != "ok"]
-        if problems:
-            raise DataError("; ".join(problems[:3]), where=str(self.path), fix=DAMAGED_FIX)
+        self._check_pages()
         for name, data in self._query("SELECT hash, data FROM blobs"):
             expand(name, data)
+        for _ in self.episodes():
+            pass
+
+    def _check_pages(self) -> None:
+        """Read every page, and compare tables with their indexes (about 2 s for each GB)."""
+        with sqlite_errors(self.path):
+            found = self._db.execute("PRAGMA integrity_check").fetchall()
+        if problems := [row[0] for row in found if row[0] != "ok"]:
+            raise DataError("; ".join(problems[:3]), where=str(self.path), fix=DAMAGED_FIX)
 
     def _query(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         with sqlite_errors(self.path):
@@ -159,15 +168,17 @@ class LedgerReader:
         with self._decoding():
             return tuple(np.frombuffer(content, "<f8").tolist())
 
-    def _episode(self, ident: int, row: bytes, story: bytes) -> Any:
-        traces, outcomes = {}, {}
+    def _episode(self, ident: int, seed: int, row: bytes, story: bytes, digest: bytes) -> Any:
+        traces: dict[str, bytes] = {}
+        outcomes: dict[str, str] = {}
         for seat, outcome, trace in self._query(
             "SELECT seat, outcome, trace FROM seats WHERE episode=? ORDER BY position", (ident,)
         ):
             traces[seat] = self._blob(trace)
             if outcome is not None:
-                with self._decoding():
-                    outcomes[seat] = decode_outcome(orjson.loads(outcome))
+                outcomes[seat] = outcome
+        if episode_digest(seed, outcomes.values(), traces.values()) != digest:
+            raise DataError(f"episode {ident} is not what was written", where=str(self.path), fix=DAMAGED_FIX)
         calls = self._query(
             f"SELECT {CALL_COLUMNS} FROM calls WHERE episode=? ORDER BY id",
             (ident,),
@@ -175,7 +186,8 @@ class LedgerReader:
         contents = self._blob(row), self._blob(story)
         judge_calls = tuple(self._call(c) for c in calls)
         with self._decoding():
-            return decode_episode(decode_row(contents[0]), contents[1], traces, outcomes, judge_calls)
+            scores = {seat: decode_outcome(orjson.loads(outcome)) for seat, outcome in outcomes.items()}
+            return decode_episode(decode_row(contents[0]), contents[1], traces, scores, judge_calls)
 
     def _decoding(self) -> AbstractContextManager[None]:
         """What stored bytes of another shape raise, as DataError."""

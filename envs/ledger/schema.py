@@ -7,11 +7,12 @@ the next opening. Large values are zstd blobs named by the xxh3-128 of their con
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
 import xxhash
 import zstandard
 
@@ -94,6 +95,11 @@ class Consumed:
 def blob_hash(data: bytes) -> bytes:
     """16 bytes."""
     return xxhash.xxh3_128_digest(data)
+
+
+def episode_digest(seed: int, outcomes: Iterable[str], traces: Iterable[bytes]) -> bytes:
+    """What tells two plays under one key apart: seed, encoded outcomes and traces, both in the order of the seats."""
+    return blob_hash(orjson.dumps([seed, *outcomes]) + b"".join(traces))
 
 
 def expand(name: bytes, data: bytes) -> bytes:

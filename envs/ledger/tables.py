@@ -15,7 +15,7 @@ import zstandard
 
 from common.errors import DataError
 from envs.ledger.codec import encode_outcome, encode_row, encode_story, encode_trace
-from envs.ledger.schema import ZSTD_LEVEL, Consumed, EpisodeKey, blob_hash
+from envs.ledger.schema import ZSTD_LEVEL, Consumed, EpisodeKey, blob_hash, episode_digest
 from envs.types import Episode, JudgeCall, Outcome, Score, SeatTrace
 
 REMEMBERED_BLOBS = 65_536
@@ -38,7 +38,7 @@ class Tables:
         """Raises DataError when another episode has this key; an equal one changes nothing."""
         traces = [encode_trace(trace) for trace in episode.traces.values()]
         outcomes = {seat: orjson.dumps(encode_outcome(o)).decode() for seat, o in episode.outcomes.items()}
-        digest = blob_hash(orjson.dumps([episode.seed, *outcomes.values()]) + b"".join(traces))
+        digest = episode_digest(episode.seed, [outcomes[s] for s in episode.traces if s in outcomes], traces)
         contents = [encode_row(episode.row), encode_story(episode), *traces]
         names = [blob_hash(content) for content in contents]
         added = self._db.execute(

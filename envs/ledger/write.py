@@ -2,7 +2,8 @@
 
 `put_*` never waits; `flush` returns when everything put before is durable (synchronous=FULL) and raises what went
 wrong since. Another writer on the same ledger is refused by a lock that dies with the process. Putting an equal
-episode under an existing key changes nothing; a different one is an error: exactly one episode per key.
+episode under an existing key changes nothing; a different one is an error: exactly one episode per key. A ledger that
+exists is checked page by page before anything is added to it.
 """
 
 from __future__ import annotations
@@ -33,16 +34,19 @@ class Ledger(LedgerReader):
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / LEDGER_FILE
+        self._queue: queue.SimpleQueue[Job | threading.Event | None] = queue.SimpleQueue()
+        self._failure: Exception | None = None
         self._lock = _take_lock(path)
+        existed = path.is_file()
         try:
             self._writing = connect(path, read_only=False)
             super().__init__(folder)
+            if existed:
+                self._check_pages()  # what is added to a damaged file would be lost with it
             self._tables = Tables(self._writing)
         except BaseException:
             self._lock.close()
             raise
-        self._queue: queue.SimpleQueue[Job | threading.Event | None] = queue.SimpleQueue()
-        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -83,8 +87,8 @@ class Ledger(LedgerReader):
             return
         self._queue.put(None)
         self._thread.join()
-        self._writing.close()
         super().close()
+        self._writing.close()  # the last to close moves the log into the one file, which a reader may not
         self._lock.close()
         self._raise_failure()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from common.errors import UsageError
+from common.errors import DataError, UsageError
 from envs.client.budget import BudgetExceeded
 from envs.client.client import Answered, Client, Failed, Question
 from envs.client.config import ClientConfig, Endpoint, Price, resolve
@@ -201,3 +202,15 @@ def test_endpoints_without_schema_support_are_told_the_schema_in_words() -> None
     ask(server)
     schema = server.requests[1]["response_format"]["json_schema"]
     assert schema["strict"] and schema["schema"]["additionalProperties"] is False
+
+
+def test_a_damaged_recorded_reply_is_one_clear_error_and_never_an_answer(tmp_path: Path) -> None:
+    options = {"cache": "replay", "cache_file": tmp_path / "replies.sqlite"}
+    server = Server()
+    ask(server, cache=options)
+    db = sqlite3.connect(tmp_path / "replies.sqlite")
+    db.execute("UPDATE replies SET reply=replace(reply, 'score', 'scare')")
+    db.commit()
+    db.close()
+    with pytest.raises(DataError, match=r"(?s)not what was stored.*move the file"):
+        ask(server, cache=options)

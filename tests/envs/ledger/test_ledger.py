@@ -200,3 +200,37 @@ def test_what_the_writer_cannot_encode_is_raised_at_once_and_again_at_close(tmp_
         ledger.close()
     with LedgerReader(tmp_path) as reader:
         assert reader.keys() == []
+
+
+def test_a_changed_outcome_is_noticed_when_its_episode_is_read(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.put_episode(KEYS[0], EPISODES[KEYS[0]])
+    db = sqlite3.connect(tmp_path / LEDGER_FILE)
+    db.execute("UPDATE seats SET outcome=replace(outcome, 'score', 'scorn')")
+    db.commit()
+    db.close()
+    with LedgerReader(tmp_path) as reader, pytest.raises(DataError, match="not what was written"):
+        list(reader.episodes())
+
+
+def test_a_damaged_page_is_refused_before_anything_is_added(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        for key in KEYS:
+            ledger.put_episode(key, EPISODES[key])
+    path = tmp_path / LEDGER_FILE
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2 :] = bytes(len(damaged) - len(damaged) // 2)
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(DataError, match="restore the ledger"):
+        Ledger(tmp_path)
+    assert path.read_bytes() == bytes(damaged)
+
+
+def test_a_closed_ledger_is_one_file(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        for key in KEYS:
+            ledger.put_episode(key, EPISODES[key])
+    (alone := tmp_path / "alone").mkdir()
+    shutil.copy(tmp_path / LEDGER_FILE, alone)
+    with LedgerReader(alone) as reader:
+        assert reader.keys() == KEYS
