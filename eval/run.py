@@ -221,8 +221,8 @@ class _Runner:
             async with asyncio.TaskGroup() as crew:
                 for _ in range(workers):
                     crew.create_task(self._work(pending))
-        except* OsimError as group:
-            # One of them says what is wrong with the whole run (budget, configuration).
+        except* (OsimError, OSError) as group:
+            # One of them says what is wrong with the whole run (budget, configuration, disk).
             raise group.exceptions[0] from None
         finally:
             await asyncio.to_thread(self.store.flush)

@@ -3,7 +3,7 @@
 checkpoints/step-00000100/ holds weights, optimizer and RNG (reshardable over tensor, pipeline and data parallel
 sizes) and state.json (step, layout, the caller's own state such as the data cursor). It is written under a temporary
 name and renamed by rank 0 after every rank has finished; a killed writer leaves a temporary folder, which the next
-run deletes. All methods are collective.
+run deletes. state.json also has the size and hash of every file, which loading checks. All methods are collective.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -24,9 +24,10 @@ from megatron.core.dist_checkpointing.mapping import ShardedObject
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
+from torch.distributed.checkpoint.api import CheckpointException
 
-from common.errors import DataError
-from common.files import fsync_directory, read_json_object, write_json
+from common.errors import DataError, UsageError
+from common.files import fsync_directory, hash_file, read_sealed_json, write_sealed_json
 from megatron_osim.adamw import prepare_for_checkpoint, separate_steps
 from megatron_osim.config import CheckpointConfig
 from megatron_osim.runtime.writer_queue import use_own_results_queue
@@ -36,6 +37,7 @@ FORMAT = 1
 STATE = "state.json"
 CHECKPOINT_FIX = "move this checkpoint away: the run then resumes from the one before it"
 _NAME = re.compile(r"step-(\d{8})")
+_SHARD = re.compile(r"__(\d+)_\d+\.distcp")
 # From 0.19 on, Megatron asks by default for a writer that is a package of its own.
 _ASYNC_OPTIONS: dict[str, Any] = (
     {"async_strategy": "mcore"} if "async_strategy" in signature(dist_checkpointing.save).parameters else {}
@@ -52,8 +54,29 @@ class Checkpoint:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The content of state.json; `extra` is the caller's."""
-        return read_json_object(self.path / STATE, fix=CHECKPOINT_FIX)
+        """The content of state.json; `extra` is the caller's. Raises DataError when it is damaged."""
+        return read_sealed_json(self.path / STATE, fix=CHECKPOINT_FIX)
+
+    def problems(self, part: int = 0, parts: int = 1) -> list[str]:
+        """What is wrong with every `parts`-th file. A checkpoint of earlier versions names no files."""
+        found = []
+        for name, (size, digest) in sorted(self.state.get("files", {}).items())[part::parts]:
+            path = self.path / name
+            if not path.is_file():
+                found.append(f"{name}: missing")
+            elif path.stat().st_size != size or hash_file(path) != digest:
+                found.append(f"{name}: not what was written")
+        return found
+
+    def damaged(self, problems: Sequence[str]) -> DataError:
+        """The error that names them."""
+        older = [c for c in list_checkpoints(self.path.parent) if c.step < self.step]
+        then = f"goes on from step {older[-1].step}" if older else "starts anew"
+        return DataError(
+            f"this checkpoint is damaged: {'; '.join(problems[:3])}",
+            where=str(self.path),
+            fix=f"move it away and run the same command again: the run then {then}",
+        )
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -110,11 +133,22 @@ class Checkpointer:
 
     def poll(self) -> None:
         """Publish a save whose writing has ended. Call once per step; cheap when nothing is in flight."""
-        self._queue.maybe_finalize_async_calls(blocking=False)
+        self._finalize(blocking=False)
 
     def wait(self) -> None:
-        """Return when every save is on disk. Raises what a writer raised, on all ranks."""
-        self._queue.maybe_finalize_async_calls(blocking=True)
+        """Return when every save is on disk. Raises UsageError where one could not be written."""
+        self._finalize(blocking=True)
+
+    def _finalize(self, *, blocking: bool) -> None:
+        try:
+            self._queue.maybe_finalize_async_calls(blocking=blocking)
+        except CheckpointException as e:
+            why = "; ".join(dict.fromkeys(str(error) for error, _ in e.failures.values()))
+            raise UsageError(
+                f"the checkpoint could not be written: {why}",
+                where=str(self.folder),
+                fix="free space or make it writable; the same command goes on from the newest whole checkpoint",
+            ) from e
 
     def load_latest(self) -> Checkpoint | None:
         """Load the newest whole checkpoint, of any layout; None when there is none (nothing is changed then)."""
@@ -136,6 +170,7 @@ class Checkpointer:
         layout = state.get("layout")
         if not isinstance(layout, dict) or not isinstance(layout.get("expert"), int):
             raise DataError("a state without its layout", where=str(checkpoint.path), fix=CHECKPOINT_FIX)
+        self._check(checkpoint)
         same_layout = layout == self._layout()
         if (layout["expert"] > 1) != (self.trainer.parallel.expert > 1):
             raise DataError(
@@ -155,6 +190,14 @@ class Checkpointer:
             _set_rng_state(loaded["rng"])
         else:
             logger.warning("loaded %s in another layout: the RNG was not restored", checkpoint.path)
+
+    def _check(self, checkpoint: Checkpoint) -> None:
+        """Each rank reads its share of the files; all raise what any of them found."""
+        ranks = self.trainer.ranks
+        found: list[list[str]] = [[] for _ in range(ranks.world_size)]
+        dist.all_gather_object(found, checkpoint.problems(ranks.rank, ranks.world_size))
+        if problems := [p for part in found for p in part]:
+            raise checkpoint.damaged(problems)
 
     def _chunks(self) -> dict[str, Any]:
         chunks = self.trainer.chunks
@@ -186,9 +229,14 @@ class Checkpointer:
         return out
 
     def _publish(self, temporary: Path, final: Path, state: Mapping[str, Any]) -> None:
-        """Runs on every rank after all of them have written."""
+        """Runs on every rank after all of them have written. Each reads what it wrote, which is still in memory."""
+        ranks = self.trainer.ranks
+        own = [p for p in temporary.iterdir() if p.is_file() and _writer(p.name) % ranks.world_size == ranks.rank]
+        files: list[dict[str, Any]] = [{} for _ in range(ranks.world_size)]
+        dist.all_gather_object(files, {p.name: (p.stat().st_size, hash_file(p)) for p in own})
         if self.trainer.ranks.is_first:
-            write_json(temporary / STATE, state)
+            every = {name: facts for part in files for name, facts in part.items()}
+            write_sealed_json(temporary / STATE, {**state, "files": every})
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
             fsync_directory(self.folder)
@@ -202,6 +250,12 @@ class Checkpointer:
                 doomed = self.folder / f".{old.path.name}.tmp"
                 old.path.rename(doomed)
                 shutil.rmtree(doomed)
+
+
+def _writer(name: str) -> int:
+    """The rank that wrote a file of a torch_dist checkpoint; the common ones are rank 0's."""
+    match = _SHARD.match(name)
+    return int(match[1]) if match else 0
 
 
 def _rng_state() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 from megatron.core import dist_checkpointing
 
-from common.errors import ExitCode, OsimError, UsageError, data_errors
+from common.errors import DataError, ExitCode, OsimError, UsageError, data_errors
 from common.files import write_json
 from common.run_folder import RunFolder
 from common.tracking import WandbTracker
@@ -277,6 +277,12 @@ class Session:
 
         def rewind() -> None:
             assert generation is not None
+            if step and not generation.ledger.keys(step=step - 1):
+                raise DataError(
+                    f"no episode of step {step - 1}, on which the checkpoint of step {step} was trained",
+                    where=str(generation.ledger.path),
+                    fix="restore the ledger from a copy, or start anew in another folder",
+                )
             generation.ledger.rewind(step - 1)
             if checkpoint is not None:
                 with data_errors(str(checkpoint.path), fix=CHECKPOINT_FIX, what="a state that is not this run's"):

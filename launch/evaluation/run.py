@@ -66,13 +66,14 @@ def dry_run(config: EvalRunConfig, folder: Path, say: Say) -> None:
 
 
 def _run(config: EvalRunConfig, folder: Path, options: _Options) -> Results | None:
-    _forget_empty(folder)
     identity = identify(config, folder)
     opponents = config.opponents(os.environ)
     plan = make_plan(config.questions, identity.model, opponents=opponents)
     _require_endpoints(plan, config)
-    run = RunFolder.prepare(folder, config, inputs={"model": identity.model, **opponents})
-    with run.lock():
+    with RunFolder(folder).lock():
+        # Not under a run that is still alive: it would find another configuration than its own.
+        _forget_empty(folder)
+        run = RunFolder.prepare(folder, config, inputs={"model": identity.model, **opponents})
         progress = ProgressFile(run.path)
         try:
             results = uvloop.run(_evaluate(config, plan, identity, run, options, progress))

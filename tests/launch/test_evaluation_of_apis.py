@@ -17,6 +17,7 @@ import pytest
 
 from common.config import load
 from common.errors import ConfigError, GateError, OsimError, UsageError
+from common.run_folder import RunFolder
 from envs import registry
 from envs.ledger import LedgerNotStarted, LedgerReader
 from eval.plan import roles_of
@@ -287,3 +288,15 @@ def test_a_folder_with_nothing_but_a_dry_run_takes_another_configuration(tmp_pat
     with answering(parrot) as policy:
         dry_run(api_config(policy, "limit=3"), tmp_path / "run", lambda line: None)
         assert evaluate(api_config(policy, "limit=4"), tmp_path / "run").tasks[0].planned == 4
+
+
+def test_a_second_evaluation_in_the_folder_of_a_running_one_changes_nothing_there(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with answering(parrot) as policy:
+        config = api_config(policy, "limit=3")
+        RunFolder.prepare(folder.path, config)
+        with folder.lock():
+            before = folder.config.read_bytes()
+            with pytest.raises(UsageError, match="another run is using"):
+                evaluate(api_config(policy, "limit=5"), folder.path)
+            assert folder.config.read_bytes() == before

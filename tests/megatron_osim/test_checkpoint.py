@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from common.errors import DataError
-from common.files import read_json, write_json
+from common.files import read_sealed_json, write_sealed_json
 from megatron_osim.adamw import torch_adamw_parts
 from megatron_osim.checkpoint import STATE, Checkpointer, latest_checkpoint, list_checkpoints
 from megatron_osim.config import CheckpointConfig
@@ -102,7 +102,7 @@ def test_a_checkpoint_of_another_format_is_refused(single: Ranks, tmp_path: Path
     checkpointer.save(1)
     checkpointer.wait()
     state = tmp_path / "step-00000001" / STATE
-    write_json(state, read_json(state) | {"format": 99})
+    write_sealed_json(state, read_sealed_json(state) | {"format": 99})
     with pytest.raises(DataError, match="format 99"):
         checkpointer.load_latest()
 
@@ -114,8 +114,8 @@ def test_spread_experts_are_not_resumed_together_nor_the_other_way(single: Ranks
     checkpointer.wait()
     assert checkpointer.load_latest() is not None
     state = tmp_path / "step-00000001" / STATE
-    saved = read_json(state)
-    write_json(state, saved | {"layout": saved["layout"] | {"expert": 2}})
+    saved = read_sealed_json(state)
+    write_sealed_json(state, saved | {"layout": saved["layout"] | {"expert": 2}})
     with pytest.raises(DataError, match="saved with expert = 2, now 1"):
         checkpointer.load_latest()
 
@@ -143,3 +143,30 @@ def test_resuming_under_another_layout_goes_on_as_if_nothing_happened(resharded:
 def test_resuming_under_the_same_layout_is_bitwise(resharded: Path, name: str) -> None:
     uninterrupted = json.loads((resharded / f"{name}.json").read_text())[SAVED_AT:]
     assert json.loads((resharded / f"{name}_to_{name}.json").read_text()) == uninterrupted
+
+
+def test_a_checkpoint_that_is_not_what_was_written_is_refused_and_the_one_before_it_is_named(
+    single: Ranks, tmp_path: Path
+) -> None:
+    trainer = make_trainer(single, tiny(num_hidden_layers=2))
+    checkpointer = Checkpointer(trainer, tmp_path, CheckpointConfig())
+    for step in (1, 2):
+        train(trainer, range(step - 1, step))
+        checkpointer.save(step)
+    checkpointer.wait()
+    newest = latest_checkpoint(tmp_path)
+    assert newest is not None and newest.problems() == []
+    path = next(newest.path.glob("*.distcp"))
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(bytes(damaged))
+    before = [p.detach().clone() for p in trainer.chunks[0].parameters()]
+    with pytest.raises(DataError, match=r"(?s)distcp: not what was written.*goes on from step 1"):
+        checkpointer.load_latest()
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.chunks[0].parameters(), strict=True))
+    newest.path.rename(tmp_path / "damaged")
+    found = checkpointer.load_latest()
+    assert found is not None and found.step == 1
+    (found.path / STATE).write_bytes(b'{"step": 1')
+    with pytest.raises(DataError, match="move this checkpoint away"):
+        checkpointer.load_latest()
