@@ -1,0 +1,1 @@
+"""Faults on purpose: real runs are killed, frozen, starved and lied to, then resumed and compared (docs/chaos.md)."""
