@@ -96,6 +96,7 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
+    """A new page is linked in docs/README.md."""
     seen, waiting = set(), [ROOT / "README.md"]
     while waiting:
         page = waiting.pop().resolve()
