@@ -1,8 +1,9 @@
 """A real Slurm on one machine: munged, MariaDB, slurmdbd, slurmctld and one slurmd per pretended node.
 
 Needs root and Debian's packages (`PROGRAMS`), but neither systemd nor cgroups. Everything lies in one temporary
-folder with free ports; only daemons that this object started are stopped, by their process ids. Nodes n1 to n3 are in
-the partitions `gpu` and `urgent` (which preempts it), n4 is in `cpu`. A node pretends to have 4 cores.
+folder with free ports; only daemons that this object started are stopped, by their process ids, and by a guard
+(`guard`) when the test session is killed. Nodes n1 to n3 are in the partitions `gpu` and `urgent` (which preempts
+it), n4 is in `cpu`. A node pretends to have 4 cores.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +23,8 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "mariadb-install-db", "sbatch", "srun", "sacct")
 NODES = 4
+DAEMONS = "daemons"
+CHECKOUT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 120.0
 SUPER = "/usr/sbin:/sbin"
 
@@ -56,6 +60,7 @@ class Cluster:
 
     root: Path
     _daemons: list[int] = field(default_factory=list)
+    _guard: subprocess.Popen[bytes] | None = None
 
     @property
     def conf(self) -> Path:
@@ -74,12 +79,19 @@ class Cluster:
         # The path of munge's socket must be short.
         cluster = cls(Path(tempfile.mkdtemp(prefix="osim-slurm-", dir="/tmp")))
         try:
+            cluster._start_guard()
             cluster._configure()
             cluster._start_daemons()
         except BaseException:
             cluster.stop()
             raise
         return cluster
+
+    @classmethod
+    def left_in(cls, root: Path) -> Cluster:
+        """The cluster of a process that was killed, to stop it."""
+        file = root / DAEMONS
+        return cls(root, [int(pid) for pid in file.read_text().split()] if file.exists() else [])
 
     def run(self, *command: str, timeout_s: float = 60.0) -> str:
         """The output of a client command; raises CalledProcessError."""
@@ -94,6 +106,10 @@ class Cluster:
 
     def stop(self) -> None:
         """End what was started, the last first. Idempotent."""
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.wait()
+            self._guard = None
         if self.conf.exists() and self._daemons:
             subprocess.run(
                 ["scancel", "--user=root"], env=os.environ | self.environment, capture_output=True, check=False
@@ -106,6 +122,19 @@ class Cluster:
             _end(pid)
         self._daemons.clear()
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def _start_guard(self) -> None:
+        command = [sys.executable, "-m", "tests.slurm.guard", str(os.getpid()), str(self.root)]
+        nothing = subprocess.DEVNULL
+        self._guard = subprocess.Popen(
+            command, cwd=CHECKOUT, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+        )
+
+    def _started(self, pid: int) -> None:
+        """Remember a daemon, also for the guard."""
+        self._daemons.append(pid)
+        with (self.root / DAEMONS).open("a") as f:
+            f.write(f"{pid}\n")
 
     def _configure(self) -> None:
         for name in ("state", "log", "run", "munge", "mysql", *(f"spool/n{n}" for n in range(1, NODES + 1))):
@@ -275,14 +304,14 @@ StorageLoc=slurm_acct
                 start_new_session=True,
             )
         if not forks:
-            self._daemons.append(process.pid)
+            self._started(process.pid)
         elif process.wait(timeout=START_TIMEOUT_S):
             raise CannotRun(f"{program} ended with {process.returncode}: {self._log(pid_file or program)}")
         self._wait(up, program)
         if forks:
             file = self.root / "run" / f"{pid_file or program}.pid"
             self._wait(lambda: file.exists() and file.read_text().strip().isdigit(), f"{program}'s process id")
-            self._daemons.append(int(file.read_text()))
+            self._started(int(file.read_text()))
 
     def _log(self, name: str) -> str:
         texts = [p.read_text(errors="replace")[-2000:] for p in sorted((self.root / "log").glob(f"{name}*"))]
