@@ -60,6 +60,14 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, orjson.dumps(value, option=options) + b"\n")
 
 
+def read_tail(path: Path, max_bytes: int, *, start: int = 0) -> str:
+    """The text at the end of a log, of what stands after byte `start`; bytes that are no UTF-8 are shown as such."""
+    with path.open("rb") as f:
+        size = f.seek(0, os.SEEK_END)
+        f.seek(max(start, size - max_bytes))
+        return f.read().decode(errors="replace")
+
+
 def read_json(path: Path, *, fix: str = RESTORE) -> Any:
     """Parse one JSON file. Raises DataError for one that is missing or no JSON."""
     with data_errors(str(path), fix=fix):

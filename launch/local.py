@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import ERROR_MARK, ExitCode, Interrupted, OsimError
+from common.files import read_tail
+from common.processes import kill_group
 
 STOP_GRACE_S = 120.0
 """How long ranks may take from a stop request to their exit: one step and one checkpoint."""
@@ -32,6 +34,7 @@ PEER_GRACE_S = 4.0
 """How long the other ranks may take to report their own error after the first one failed."""
 POLL_S = 0.1
 LOG_TAIL_LINES = 20
+LOG_BYTES = 1 << 16
 
 
 class RankFailed(OsimError):
@@ -161,9 +164,7 @@ def _signal(rank: _Rank, number: signal.Signals) -> None:
 def _kill(ranks: list[_Rank]) -> None:
     """Kill what is left of every rank's own session, also what an ended rank left in its group."""
     for rank in ranks:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(rank.process.pid, signal.SIGKILL)
-        rank.process.wait()
+        kill_group(rank.process)
 
 
 def _raise_for(ranks: list[_Rank], stop: _StopRequest) -> None:
@@ -195,7 +196,7 @@ def _how(code: int) -> str:
 
 def _own_error(rank: _Rank) -> str:
     """The text of the OsimError that this rank printed last, or ''."""
-    return last_error(_read(rank.log, rank.log_start))
+    return last_error(read_tail(rank.log, LOG_BYTES, start=rank.log_start))
 
 
 def last_error(log: str) -> str:
@@ -208,11 +209,4 @@ def last_error(log: str) -> str:
 
 def log_tail(log: Path, start: int = 0, lines: int = LOG_TAIL_LINES) -> str:
     """The last lines of a log, of what was written after byte `start`."""
-    return "\n".join(_read(log, start).splitlines()[-lines:])
-
-
-def _read(log: Path, start: int, limit: int = 1 << 16) -> str:
-    with log.open("rb") as f:
-        size = f.seek(0, os.SEEK_END)
-        f.seek(max(start, size - limit))
-        return f.read().decode(errors="replace")
+    return "\n".join(read_tail(log, LOG_BYTES, start=start).splitlines()[-lines:])

@@ -7,7 +7,6 @@ its group. So a run never outlives the command that started it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import runpy
 import signal
@@ -15,15 +14,15 @@ import sys
 import threading
 import time
 
+from common.processes import signal_at_parents_death
+
 ORPHAN_GRACE_S = 60.0
 POLL_S = 0.5
-PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int, grace_s: float = ORPHAN_GRACE_S) -> None:
     """Ask the kernel for SIGTERM at the parent's death, and watch for a rank that does not obey it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal_at_parents_death(signal.SIGTERM)
     if os.getppid() != parent:  # it died before the request was in place
         sys.exit(signal.SIGTERM + 128)
     threading.Thread(target=_watch, args=(parent, grace_s), name="parent-watch", daemon=True).start()

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import SHAPE_ERRORS, UsageError, data_errors
-from common.files import read_json_object
+from common.files import read_json_object, read_tail
+from common.processes import kill_group, server_environment
 from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
 from launch.evaluation.config import VllmConfig
 from rl.rollout.http import HttpFailed, JsonHttp
@@ -34,7 +33,6 @@ POLL_S = 0.5
 PROBE_TIMEOUT_S = 10.0
 LOG_TAIL_BYTES = 4000
 SEED_LIMIT = 2**31
-TRAINER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class VllmEngine:
@@ -119,7 +117,6 @@ async def open_vllm(model: Path, config: VllmConfig, logs: Path) -> AsyncIterato
     port = _free_port()
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / "vllm.log"
-    environment = {k: v for k, v in os.environ.items() if k not in TRAINER_VARIABLES} | {"HF_HUB_OFFLINE": "1"}
     await asyncio.to_thread(_check_installed, python)
     with log.open("ab") as out:
         process = subprocess.Popen(
@@ -127,7 +124,7 @@ async def open_vllm(model: Path, config: VllmConfig, logs: Path) -> AsyncIterato
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=server_environment(),
             start_new_session=True,
         )
     engine = VllmEngine(f"http://{HOST}:{port}", generate_timeout_s=config.generate_timeout_s)
@@ -190,15 +187,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_GRACE_S)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_group(process)
 
 
 def _tail(log: Path) -> str:
-    with log.open("rb") as f:
-        f.seek(max(0, f.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-        return f.read().decode(errors="replace")
+    return read_tail(log, LOG_TAIL_BYTES)
 
 
 def _free_port() -> int:

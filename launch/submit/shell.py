@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from common.errors import OsimError
-from common.files import write_text
+from common.files import read_tail, write_text
 
 TIMEOUT_S = 60.0
 SSH_FAILED = 255
@@ -61,10 +61,7 @@ class LocalShell:
     def read(self, path: Path, *, last_bytes: int | None = None) -> str | None:
         if not path.is_file():
             return None
-        with path.open("rb") as f:
-            if last_bytes is not None:
-                f.seek(max(0, path.stat().st_size - last_bytes))
-            return f.read().decode(errors="replace")
+        return path.read_text(errors="replace") if last_bytes is None else read_tail(path, last_bytes)
 
     def glob(self, folder: Path, pattern: str) -> list[Path]:
         return sorted(folder.glob(pattern), key=lambda p: (p.stat().st_mtime, p.name))

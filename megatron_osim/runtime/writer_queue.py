@@ -7,7 +7,6 @@ its parent.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import signal
 from multiprocessing.managers import SyncManager
@@ -15,8 +14,7 @@ from multiprocessing.managers import SyncManager
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 
 from common.errors import UsageError
-
-_PR_SET_PDEATHSIG = 1
+from common.processes import signal_at_parents_death
 
 
 def use_own_results_queue() -> None:
@@ -35,4 +33,4 @@ def use_own_results_queue() -> None:
 
 def _die_with_parent() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the trainer finishes its save first; its end is ours
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_at_parents_death(signal.SIGKILL)

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -24,7 +23,8 @@ from typing import Any
 import httpx
 
 from common.errors import DataError, UsageError
-from common.files import write_json
+from common.files import read_tail, write_json
+from common.processes import kill_group, server_environment
 from envs.engine import EngineError
 from rl.rollout.checkpoint import positive, read_config
 from rl.rollout.config import RolloutConfig
@@ -39,7 +39,6 @@ LOG_TAIL_BYTES = 4000
 CONTEXT_SLACK = 8
 """SGLang keeps a few positions of its context for itself; the client still ends at max_context."""
 LOAD_FILE = re.compile(r"/dev/shm/sglang_loads_\S+\.shm")
-TRAINER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def default_python() -> Path:
@@ -130,9 +129,7 @@ class SGLangServer:
         """SIGKILL to the server's own group. Idempotent."""
         if self._process is not None:
             self._load_files |= _load_files(self._process.pid)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            kill_group(self._process)
             self._process = None
         while self._load_files:
             self._load_files.pop().unlink(missing_ok=True)
@@ -140,10 +137,7 @@ class SGLangServer:
 
     def log_tail(self) -> str:
         """The last lines that this start of the server has logged."""
-        with self.log.open("rb") as f:
-            size = f.seek(0, os.SEEK_END)
-            f.seek(max(self._log_start, size - LOG_TAIL_BYTES))
-            return f.read().decode(errors="replace")
+        return read_tail(self.log, LOG_TAIL_BYTES, start=self._log_start)
 
     def _flags(self, version: int) -> list[str]:
         config, model = self.config, read_config(self.model)
@@ -174,10 +168,8 @@ class SGLangServer:
         return [part for pair in flags.items() for part in pair] + switches + list(config.extra_flags)
 
     def _environment(self) -> dict[str, str]:
-        """Ours without the trainer's rendezvous, with what SGLang reads from nowhere else."""
-        environment = {k: v for k, v in os.environ.items() if k not in TRAINER_VARIABLES}
-        environment |= {
-            "HF_HUB_OFFLINE": "1",
+        """With what SGLang reads from nowhere else."""
+        environment = server_environment() | {
             "SGLANG_CUDA_COREDUMP_BEFORE_CRASH_WAIT_SECS": "0",
             "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1",
         }
