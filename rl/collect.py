@@ -11,7 +11,7 @@ on the order in which episodes end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, TypeVar
@@ -58,19 +58,39 @@ class LearnedTask:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """An episode and its place in the ledger."""
+
+    key: EpisodeKey
+    episode: Episode
+
+
+@dataclass(frozen=True)
+class Played:
+    """A draft, and its refinement under feedback where there is one."""
+
+    draft: Recorded
+    refined: Recorded | None = None
+
+    @property
+    def both(self) -> tuple[Recorded, ...]:
+        return (self.draft,) if self.refined is None else (self.draft, self.refined)
+
+
+@dataclass(frozen=True)
 class TaskEpisodes:
-    """What one task played in a step: drafts, and refinements under feedback (None where there are none)."""
+    """What one task played in a step."""
 
     task: LearnedTask
-    played: tuple[tuple[EpisodeKey, Episode, EpisodeKey | None, Episode | None], ...]
+    played: tuple[Played, ...]
 
     @property
     def drafts(self) -> list[Episode]:
-        return [draft for _, draft, _, _ in self.played]
+        return [p.draft.episode for p in self.played]
 
     @property
     def refinements(self) -> list[Episode]:
-        return [again for _, _, _, again in self.played if again is not None]
+        return [p.refined.episode for p in self.played if p.refined is not None]
 
 
 @dataclass(frozen=True)
@@ -120,7 +140,6 @@ class Collector:
         self._tasks = {t.config.task: t for t in tasks}
         self._prompts, self._renderer, self._judge = prompts, renderer, judge
         self._slots = asyncio.Semaphore(config.max_concurrent_episodes)
-
         self.state = self._states()
         """State of every task's algorithm after the last consumed step, for the checkpoint."""
 
@@ -135,27 +154,31 @@ class Collector:
 
     async def play(self, step: int, stop: Callable[[], bool] = lambda: False) -> tuple[TaskEpisodes, ...]:
         """All episodes of one step, recorded. Raises GateError (too many failures, deadline) and StopRequested."""
-        recorded = {r.key: r.episode for r in self.ledger.episodes(step=step)}
-        drawn = sorted(self._prompts.draw(step), key=lambda d: (d[0], d[1].prompt_id))
+        known = {r.key: r.episode for r in self.ledger.episodes(step=step)}
         jobs = [
-            (f"{row.prompt_id}#{sample}", self._attempt(self._tasks[task], row, key, recorded))
-            for (task, _), drawn_here in groupby(drawn, key=lambda d: (d[0], d[1].prompt_id))
-            for rows in [[row for _, row in drawn_here]]
-            # A prompt drawn twice in one step (at the end of an epoch) makes one larger group.
-            for sample, row in enumerate(rows * self.config.samples_of(self._tasks[task].config))
-            for key in [EpisodeKey("rollout", step, row.prompt_id, sample)]
+            (f"{row.prompt_id}#{key.sample}", self._attempt(task, row, key, known))
+            for task, row, key in self._attempts_of(step)
         ]
         played = await _all_or_stop(jobs, stop, self.config.timeout_s, where=f"step {step}: rollouts")
         episodes = tuple(
-            TaskEpisodes(task, tuple(p for p in played if p[1].row.task == task.spec.name))
+            TaskEpisodes(task, tuple(p for p in played if p.draft.episode.row.task == task.spec.name))
             for task in self._tasks.values()
         )
         self._check_and_record_failures(episodes, step)
         return episodes
 
+    def _attempts_of(self, step: int) -> Iterator[tuple[LearnedTask, Row, EpisodeKey]]:
+        """Every sample of every prompt of a step, in the order of (task, prompt, sample)."""
+        drawn = sorted(self._prompts.draw(step), key=_by_prompt)
+        for (name, prompt_id), group in groupby(drawn, key=_by_prompt):
+            task, rows = self._tasks[name], [row for _, row in group]
+            # A prompt drawn twice in one step (at the end of an epoch) makes one larger group.
+            for sample, row in enumerate(rows * self.config.samples_of(task.config)):
+                yield task, row, EpisodeKey("rollout", step, prompt_id, sample)
+
     def consume(self, collected: Collected) -> None:
         """Record what the step was trained on."""
-        keys = {episode_id(k): k for t in collected.episodes for p in t.played for k in (p[0], p[2]) if k is not None}
+        keys = {episode_id(one.key): one.key for t in collected.episodes for p in t.played for one in p.both}
         uses = [
             Consumed(collected.experience.step, keys[s.episode_id], s.seat, s.context, component, value, weights)
             for s in collected.experience.samples
@@ -165,17 +188,17 @@ class Collector:
         self.state = self._states()
 
     async def _attempt(
-        self, task: LearnedTask, row: Row, key: EpisodeKey, recorded: Mapping[EpisodeKey, Episode]
-    ) -> tuple[EpisodeKey, Episode, EpisodeKey | None, Episode | None]:
-        """A draft and, where the algorithm wants it and there is feedback, its refinement."""
+        self, task: LearnedTask, row: Row, key: EpisodeKey, known: Mapping[EpisodeKey, Episode]
+    ) -> Played:
+        """A draft and, where the algorithm wants it and there is feedback, its refinement. `known`: of the ledger."""
         wants = task.algorithm.needs == "feedback"
-        draft = recorded.get(key) or await self._play(task, row, key, want_feedback=wants)
+        draft = known.get(key) or await self._play(task, row, key, want_feedback=wants)
         hints = {seat: f.text for seat, f in draft.feedback.items()} if wants else {}
         if not hints:
-            return key, draft, None, None
+            return Played(Recorded(key, draft))
         again_key = replace(key, phase="refined")
-        again = recorded.get(again_key) or await self._play(task, row, again_key, hints=hints)
-        return key, draft, again_key, again
+        again = known.get(again_key) or await self._play(task, row, again_key, hints=hints)
+        return Played(Recorded(key, draft), Recorded(again_key, again))
 
     async def _play(
         self,
@@ -206,13 +229,12 @@ class Collector:
         return episode
 
     def _check_and_record_failures(self, episodes: Sequence[TaskEpisodes], step: int) -> None:
-        every = [(k, e) for t in episodes for p in t.played for k, e in ((p[0], p[1]), (p[2], p[3])) if k and e]
-        failed = [(k, e) for k, e in every if _failures(e)]
-        check_failures(
-            [_failures(e)[0] for _, e in failed], len(every), self.config.gates, where=f"step {step}: rollouts"
-        )
-        for key, episode in failed:
-            self.ledger.put_episode(key, episode)
+        every = [one for t in episodes for p in t.played for one in p.both]
+        failed = [one for one in every if _failures(one.episode)]
+        reasons = [_failures(one.episode)[0] for one in failed]
+        check_failures(reasons, len(every), self.config.gates, where=f"step {step}: rollouts")
+        for one in failed:
+            self.ledger.put_episode(one.key, one.episode)
         self.ledger.flush()
 
     async def weigh(self, step: int, episodes: Sequence[TaskEpisodes]) -> Collected:
@@ -224,7 +246,7 @@ class Collector:
         probes: list[TrainSample] = []
         counts = GroupCounts()
         for one in episodes:
-            attempts = [a for p in one.played for a in self._attempts(one.task, *p)]
+            attempts = [a for p in one.played for a in self._attempts(one.task, p)]
             weighed = one.task.algorithm.weigh(attempts)
             counts += weighed.counts
             samples += await self._graded_by_external(one.task, weighed.samples)
@@ -232,24 +254,20 @@ class Collector:
         check_staleness([step - s.version for s in samples], self.config.max_staleness, where=f"step {step}")
         return Collected(Experience(step, tuple(samples), tuple(probes[:PROBES])), tuple(episodes), counts)
 
-    def _attempts(
-        self,
-        task: LearnedTask,
-        key: EpisodeKey,
-        draft: Episode,
-        again_key: EpisodeKey | None,
-        again: Episode | None,
-    ) -> list[Attempt]:
-        def rollouts(key: EpisodeKey, episode: Episode) -> dict[Seat, Rollout]:
-            found = rollouts_of(episode, prompt_id=key.prompt_id, episode_id=episode_id(key))
-            screened = screened_seats(episode, self.config.screen)
-            return {seat: replace(r, reward=None) if seat in screened else r for seat, r in found.items()}
+    def _rollouts(self, one: Recorded) -> dict[Seat, Rollout]:
+        """Of every learnable seat that sampled something; without a reward where it is screened."""
+        found = rollouts_of(one.episode, prompt_id=one.key.prompt_id, episode_id=episode_id(one.key))
+        screened = screened_seats(one.episode, self.config.screen)
+        return {seat: replace(r, reward=None) if seat in screened else r for seat, r in found.items()}
 
-        refined = rollouts(again_key, again) if again_key and again else {}
+    def _attempts(self, task: LearnedTask, played: Played) -> list[Attempt]:
+        """What the algorithm weighs: each learnable seat's draft, with what it asked for beside it."""
+        draft, again = played.draft.episode, played.refined
+        refined = self._rollouts(again) if again else {}
         attempts = []
-        for seat, rollout in rollouts(key, draft).items():
+        for seat, rollout in self._rollouts(played.draft).items():
             hint = self._teacher_text(task, draft, seat)
-            plain = again.traces[seat].plain_prompt if again and seat in refined else None
+            plain = again.episode.traces[seat].plain_prompt if again and seat in refined else None
             attempts.append(
                 Attempt(
                     rollout,
@@ -286,6 +304,12 @@ class Collector:
                 where=f"task {task.config.task}",
                 fix="check algorithm.external_model, then run again: no episode is played twice",
             ) from e
+
+
+def _by_prompt(drawn: tuple[str, Row]) -> tuple[str, str]:
+    """(task, prompt)."""
+    task, row = drawn
+    return task, row.prompt_id
 
 
 def episode_id(key: EpisodeKey) -> str:

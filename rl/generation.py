@@ -66,10 +66,9 @@ class Generation:
         self._open: list[RolloutEngine] = []
         self._teachers: dict[tuple[str, ...], Engine] = {}
         self._weights: WeightSync | None = None
-        self._client: Client | None = None
+        self._clients: list[Client] = []
         self._opened = time.monotonic()
         self._earlier_s = sum(line.get("seconds/step", 0.0) for line in run.read_metrics("rl"))
-        self._clients: list[Client] = []
         self.ledger = Ledger(run.ledger)
         try:
             self._loop.run(_use_device(device))
@@ -81,8 +80,7 @@ class Generation:
                 self.engine, config.model, run.path, config.weight_sync, other_machines=bool(rollout.urls)
             )
             self._renderer = Renderer.load(config.model, live=True)
-            if config.client is not None:
-                self._client = self._opened_client(config.client)
+            self._client = self._opened_client(config.client) if config.client is not None else None
             tasks = [self._learned(t) for t in config.tasks]
             sources = [Source(t.config.task, t.config.weight, _rows(t)) for t in tasks]
             prompts = PromptStream(sources, groups_per_step=config.groups_per_step, seed=config.seed)
@@ -179,7 +177,7 @@ class Generation:
             ends.callback(self._loop.close)
             if self._weights is not None:
                 ends.callback(self._weights.close)
-            for client in (*self._clients, *([self._client] if self._client else ())):
+            for client in self._clients:
                 ends.callback(self._finish, client)
             for engine in self._open:
                 ends.callback(self._finish, engine)
@@ -197,14 +195,14 @@ class Generation:
         """Its budget goes on where earlier processes of this run left it: what calls to its models have cost."""
         models = {endpoint.model for role in get_args(RoleName) if (endpoint := getattr(config, role))}
         spent = math.fsum(cost.cost_usd for cost in self.ledger.costs() if cost.model in models)
-        return Client(config, spent_usd=spent, on_abandoned=self.ledger.put_call)
+        self._clients.append(Client(config, spent_usd=spent, on_abandoned=self.ledger.put_call))
+        return self._clients[-1]
 
     def _watching(self, tasks: Sequence[LearnedTask], judge: ModelJudge | None) -> Watch:
         specs = {t.spec.name: t.spec for t in tasks}
         second = None
         if (asked := self.config.watch.second_judge) is not None:
-            self._clients.append(self._opened_client(asked.client))
-            second = ModelJudge(self._clients[-1], _judge_specs(tasks))
+            second = ModelJudge(self._opened_client(asked.client), _judge_specs(tasks))
         return Watch(self.config.watch, specs, self.ledger, judge=judge, second=second, seed=self.config.seed)
 
     def _learned(self, task: TaskConfig) -> LearnedTask:

@@ -134,20 +134,19 @@ class TrainSample:
     def trained_tokens(self) -> int:
         return int(self.trainable.sum())
 
-    def spread(self, value: float) -> Floats:
-        """`value` on every trainable token, 0 elsewhere."""
-        return np.where(self.trainable, np.float32(value), np.float32(0.0)).astype(np.float32)
+    def spread(self, value: float | Floats) -> Floats:
+        """`value` (one, or one per token) on the trainable tokens, 0 elsewhere."""
+        return np.where(self.trainable, value, 0.0).astype(np.float32)
 
     def teacher_sequence(self) -> TrainSample:
         """The same sampled tokens (and everything after the prompt) in the teacher's context."""
         if self.teacher_prefix is None:
             raise ValueError("this sample has no teacher context")
-        return replace(_with_prefix(self, self.teacher_prefix), teacher_prefix=None)
+        return retarget(self, self.teacher_prefix)
 
     def with_teacher(self, logprobs: Floats) -> TrainSample:
         """Attach log-probs [T'] of `teacher_sequence()`, aligned back to this sample's tokens."""
-        aligned = self._from_teacher(logprobs)
-        return replace(self, teacher_logprobs=np.where(self.trainable, aligned, 0.0).astype(np.float32))
+        return replace(self, teacher_logprobs=self.spread(self._from_teacher(logprobs)))
 
     def teacher_candidates(self) -> Ids:
         """`top_k_ids` [T', K] where the teacher must grade them: aligned to `teacher_sequence()`."""
@@ -235,11 +234,8 @@ def sample_of(rollout: Rollout, context: Context = "plain") -> TrainSample:
 
 
 def retarget(sample: TrainSample, prefix: Ids) -> TrainSample:
-    """The sampled tokens in another context: `prefix` replaces the prompt, so rollout log-probs no longer apply."""
-    return _with_prefix(sample, prefix)
-
-
-def _with_prefix(sample: TrainSample, prefix: Ids) -> TrainSample:
+    """The sampled tokens, and all after the prompt, in another context: `prefix` replaces the prompt. Log-probs and
+    weights of the old context do not apply there."""
     start = sample.prompt_len
     return TrainSample(
         ids=np.concatenate([np.asarray(prefix, np.int32), sample.ids[start:]]),
@@ -266,7 +262,7 @@ def weigh(
     """Put weights on the trainable tokens of a sample: one number for all of them, or one per token."""
 
     def spread(value: float | Floats | None) -> Floats | None:
-        return None if value is None else np.where(sample.trainable, value, 0.0).astype(np.float32)
+        return None if value is None else sample.spread(value)
 
     return replace(
         sample,

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 from megatron.core import dist_checkpointing
 
 from common.errors import DataError, ExitCode, OsimError, UsageError, data_errors
@@ -86,10 +85,8 @@ class Session:
         try:
             experience = from_first(self.ranks, make)
         except OsimError as e:
-            if (
-                e.exit_code == ExitCode.GATE and self.step > 0
-            ):  # a budget, a judge that is down: what is trained is kept
-                self.save()
+            if e.exit_code == ExitCode.GATE and self.step > 0:
+                self.save()  # a budget, a judge that is down: what is trained is kept
             raise
         self._probes = experience.probes if experience else self._probes
         return experience
@@ -215,10 +212,7 @@ class Session:
             return []
         probes = from_first(self.ranks, score)
         logprobs = self.actor.logprobs([p.ids for p in probes], temperature=1.0)
-        return [
-            replace(p, old_logprobs=np.where(p.trainable, v, np.float32(0)))
-            for p, v in zip(probes, logprobs, strict=True)
-        ]
+        return [replace(p, old_logprobs=p.spread(v)) for p, v in zip(probes, logprobs, strict=True)]
 
     def export(self) -> None:
         """Write RUN_DIR/hf."""

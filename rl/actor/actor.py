@@ -49,7 +49,8 @@ class Actor:
 
     def __init__(self, trainer: Trainer, config: RLConfig) -> None:
         self.trainer, self.config, self.ranks = trainer, config, trainer.ranks
-        self.average = _average(trainer, config.ema_decay)
+        decay = config.ema_decay
+        self.average = None if decay is None else WeightAverage(trainer.chunks, trainer.arch, decay)
 
     def logprobs(
         self,
@@ -76,10 +77,7 @@ class Actor:
     def prepare(self, samples: Sequence[TrainSample]) -> list[TrainSample]:
         """Fill in old log-probs, and the teacher's where its context is given and nobody else graded it."""
         now = self.logprobs([s.ids for s in samples])
-        filled = [
-            replace(s, old_logprobs=np.where(s.trainable, p, np.float32(0)))
-            for s, p in zip(samples, now, strict=True)
-        ]
+        filled = [replace(s, old_logprobs=s.spread(p)) for s, p in zip(samples, now, strict=True)]
         self._with_candidates(filled)
         self._with_teacher(filled, "current")
         if any(s.teacher == "average" and s.teacher_prefix is not None for s in filled):
@@ -215,10 +213,6 @@ class Actor:
                 found[i][1:] = flat[at : at + n]
                 at += n
         return found
-
-
-def _average(trainer: Trainer, decay: float | None) -> WeightAverage | None:
-    return None if decay is None else WeightAverage(trainer.chunks, trainer.arch, decay)
 
 
 _NOTHING = np.zeros(2, np.int32)

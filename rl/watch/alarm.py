@@ -11,6 +11,8 @@ from rl.watch.config import Action
 
 @dataclass(frozen=True)
 class Alarm:
+    """What was noticed, and what follows from it."""
+
     text: str
     action: Action
 
