@@ -5,7 +5,6 @@ Reads DIR/config.yaml (ConvertConfig). Rank 0 writes what there is to tell to DI
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from common.errors import run_main
 from common.files import write_json
 from common.seeds import derive_rng
 from launch.conversion import RESULT, ConvertConfig
+from megatron_osim.arguments import rank_parser
 from megatron_osim.batch import PackedBatch
 from megatron_osim.checkpoint import Checkpointer
 from megatron_osim.config import CheckpointConfig, OptimizerConfig
@@ -28,12 +28,7 @@ from megatron_osim.trainer import Trainer, build_trainer
 
 def main() -> None:
     """Join the job, convert, leave the job."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--rank", type=int, default=0)
-    parser.add_argument("--world-size", type=int, default=1)
-    parser.add_argument("--rendezvous", default="env://")
-    options = parser.parse_args()
+    options = rank_parser(__doc__).parse_args()
     config = load(ConvertConfig, options.run_dir / "config.yaml")
     try:
         ranks = initialize(

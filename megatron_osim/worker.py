@@ -6,14 +6,13 @@ and resumable.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.config import load
 from common.errors import run_main
 from common.run_folder import RunFolder
+from megatron_osim.arguments import rank_parser
 from megatron_osim.config import MidtrainConfig
 
 if TYPE_CHECKING:
@@ -22,11 +21,7 @@ if TYPE_CHECKING:
 
 def main(make_evaluate: Callable[[MidtrainConfig], Evaluate] | None = None) -> None:
     """Parse arguments, join the job, train, leave the job. `make_evaluate` gives what config.generation needs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--rank", type=int, default=0)
-    parser.add_argument("--world-size", type=int, default=1)
-    parser.add_argument("--rendezvous", default="env://", help="file:///path on one machine, or env://")
+    parser = rank_parser(__doc__)
     parser.add_argument("--timeout-s", type=float, default=600.0, help="deadline of every collective")
     options = parser.parse_args()
     config = load(MidtrainConfig, options.run_dir / "config.yaml")

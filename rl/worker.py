@@ -6,12 +6,10 @@ RUN_DIR/config.yaml. Exit codes: 0 done, 2 wrong configuration, 3 a gate failed,
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from common.config import read_yaml, validate
 from common.errors import run_main
 from common.run_folder import RunFolder
+from megatron_osim.arguments import rank_parser
 from megatron_osim.runtime import initialize, shutdown
 from rl.config import RLConfig
 from rl.loop import train
@@ -19,11 +17,7 @@ from rl.loop import train
 
 def main() -> None:
     """Join the job, run the loop, leave."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--rank", type=int, default=0)
-    parser.add_argument("--world-size", type=int, default=1)
-    parser.add_argument("--rendezvous", default="env://")
+    parser = rank_parser(__doc__)
     parser.add_argument("--rollout-urls", nargs="+", help="SGLang servers of this attempt, not the configured ones")
     args = parser.parse_args()
     run = RunFolder(args.run_dir)
