@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.config import Config, load, read_yaml
+from common.config import Config, dump_yaml, load, read_yaml
 from common.errors import DataError, UsageError, data_errors
 from common.files import read_json_object, write_json
 from common.run_folder import RunFolder
@@ -124,8 +124,6 @@ def _model_of(config: Path) -> tuple[ArchitectureConfig, Path | None, Literal["f
 
 def _job(config: ConvertConfig) -> dict[str, float]:
     """Run in a folder of its own, which vanishes; a failing rank's words are in the error."""
-    from common.config import dump_yaml
-
     with tempfile.TemporaryDirectory(prefix="osim-convert-") as temporary:
         folder = Path(temporary)
         (folder / "config.yaml").write_text(dump_yaml(config))

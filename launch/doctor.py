@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.redact import redact
+from launch.environments import version_in
 
 State = Literal["ok", "missing", "absent"]
 PYTHON_VERSIONS = ((3, 11), (3, 12))
@@ -148,14 +149,12 @@ def _apex() -> Finding:
 
 def _sglang(has_gpu: bool) -> Finding:
     """SGLang lives in an environment of its own, which is never imported from here."""
-    root = Path(__file__).resolve().parent.parent
-    found = sorted(root.glob(".venv-sglang/lib/python*/site-packages/sglang-*.dist-info"))
-    if found and (root / ".venv-sglang/.ready").exists():
-        version = found[0].name.removeprefix("sglang-").removesuffix(".dist-info")
-        return Finding("SGLang", "ok", f"{version} in .venv-sglang")
+    environment = Path(__file__).resolve().parent.parent / ".venv-sglang"
+    if version := version_in(environment, "sglang"):
+        return Finding("SGLang", "ok", f"{version} in {environment.name}")
     if has_gpu and _version("sglang"):
         return Finding("SGLang", "ok", f"{_version('sglang')} in this environment")
-    what = "unfinished environment" if found else "no environment"
+    what = "unfinished environment" if environment.exists() else "no environment"
     return Finding("SGLang", "absent", f"{what}: rollouts use the embedded engine", "make sglang")
 
 

@@ -23,6 +23,8 @@ KINDS = {
     "eval": "launch.evaluation:EvalRunConfig",
     "quickstart": "launch.quickstart.config:QuickstartConfig",
 }
+RECIPE_OF = {"data": "prepare", "midtrain": "midtrain", "rl": "rl", "eval": "eval"}
+"""The kind of recipe of each kind of job that has one."""
 
 
 def model_of(kind: str) -> type[BaseModel]:

@@ -15,6 +15,7 @@ from rl.config import RLConfig
 
 
 def main() -> None:
+    """Wait for the servers, then become a rank."""
     run, notes = Path(sys.argv[1]), Notes(Path(sys.argv[2]))
     timeout_s = load(RLConfig, recipe_of(run)).rollout.start_timeout_s + SLACK_S
     urls = notes.wait_for_servers(timeout_s)

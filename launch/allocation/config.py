@@ -20,13 +20,10 @@ class AllocationConfig(Config):
     gpus_per_node: int
     preflight: PreflightConfig
 
-    def dump(self) -> dict[str, object]:
-        return self.model_dump(mode="json")
-
 
 def write_allocation(run: Path, config: AllocationConfig) -> None:
     """Replace the file."""
-    write_json(run / FOLDER / FILE, config.dump())
+    write_json(run / FOLDER / FILE, config.model_dump(mode="json"))
 
 
 def read_allocation(run: Path) -> AllocationConfig:

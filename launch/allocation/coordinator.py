@@ -24,6 +24,7 @@ PROBE_TIMEOUT_S = 10.0
 
 
 def main() -> None:
+    """Gather, tell, watch; nothing to do when the main step is over before the servers are there."""
     run, notes, count = Path(sys.argv[1]), Notes(Path(sys.argv[2])), int(sys.argv[3])
     config = load(RLConfig, recipe_of(run))
     urls = _gather(notes, count, config.rollout.start_timeout_s)

@@ -25,12 +25,11 @@ from launch.allocation import checks
 from launch.allocation.checks import GIB, Check
 from launch.allocation.config import FOLDER, AllocationConfig, read_allocation, recipe_of
 from launch.evaluation import EvalRunConfig, weights_hash
-from launch.kinds import load_recipe
+from launch.kinds import RECIPE_OF, load_recipe
 from megatron_osim.config import ArchitectureConfig, MidtrainConfig
 from rl.config import RLConfig
 
 REPORT = "preflight.json"
-KINDS = {"data": "prepare", "midtrain": "midtrain", "rl": "rl", "eval": "eval"}
 NCCL_ONE_NODE_GB_PER_S, NCCL_GB_PER_S, GLOO_GB_PER_S = 100.0, 20.0, 0.005
 ALLREDUCE_ROUNDS = 5
 CHECKPOINT_BYTES_PER_PARAMETER = 14
@@ -40,6 +39,7 @@ DISK_FLOOR_GIB = 1.0
 
 
 def main() -> None:
+    """All checks that this process is there for; rank 0 tells what came of them."""
     run, _notes = Path(sys.argv[1]), Path(sys.argv[2])
     allocation = read_allocation(run)
     if not allocation.preflight.enabled:
@@ -147,7 +147,7 @@ def _prepared(run: Path, allocation: AllocationConfig) -> tuple[list[Check], Bas
     """The recipe, after the run folder was made; None when something is wrong with either."""
     name = "recipe and inputs"
     try:
-        recipe = load_recipe(KINDS[allocation.kind], recipe_of(run))
+        recipe = load_recipe(RECIPE_OF[allocation.kind], recipe_of(run))
         _prepare(run, recipe)
     except OsimError as e:
         return [Check(name, False, str(e), exit_code=int(e.exit_code))], None

@@ -43,6 +43,7 @@ def run(module: str, arguments: list[str]) -> int:
 
 
 def main() -> None:
+    """Run MODULE, log and exit code kept."""
     run_dir, notes, name, module, *arguments = sys.argv[1:]
     own = label(name, dict(os.environ))
     log = os.open(Path(run_dir) / "logs" / f"{own}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

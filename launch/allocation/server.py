@@ -24,6 +24,7 @@ from rl.weight_sync.group import own_address
 
 
 def main() -> None:
+    """Serve as the process of this number that Slurm started."""
     run, notes = Path(sys.argv[1]), Notes(Path(sys.argv[2]))
     number, local = int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_LOCALID"])
     # Preemption and cancellation signal every process at once; the actor still saves, so the server stays.

@@ -11,7 +11,7 @@ from launch.commands.options import Overrides, example
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
-app.add_typer(group, name="config", help="Recipes as the program sees them: show, diff.")
+app.add_typer(group, name="config", help="Recipes as the program sees them: show, diff, reference.")
 Kind = Annotated[str, typer.Argument(help="prepare, midtrain, rl, eval or quickstart.", show_default=False)]
 File = Annotated[Path, typer.Argument(help="A recipe, or the config.yaml of a run.", show_default=False)]
 

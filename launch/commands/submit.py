@@ -11,6 +11,7 @@ from launch.commands.options import Overrides, Recipe, example
 
 if TYPE_CHECKING:
     from launch.submit.config import Kind
+    from launch.submit.jobs import Site
     from launch.submit.submit import Planned
 
 app = typer.Typer()
@@ -29,9 +30,8 @@ Nodes = Annotated[int | None, typer.Option(help="Nodes; default: all of the clus
 RolloutNodes = Annotated[int, typer.Option(help="Nodes for rollout servers alone; 0: on the actor's.", min=0)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the exact scripts; submit and write nothing.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Until it has ended; then exit with the job's own exit code.")]
-Executor = Annotated[
-    str | None, typer.Option(help="local or slurm; default: slurm where the cluster file has `slurm:`.")
-]
+Where = Literal["local", "slurm"]
+Executor = Annotated[Where | None, typer.Option(help="Default: slurm where the cluster file has `slurm:`.")]
 Run = Annotated[Path, typer.Argument(help="Folder that --out named.", show_default=False)]
 
 
@@ -106,7 +106,7 @@ def chain(
 
     site = site_of(load(ClusterConfig, cluster))
     planned = plan_chain(load(ChainConfig, stages), stages.parent, out, site)
-    _go(planned, cluster, out, dry_run=dry_run, wait=wait, executor=executor)
+    _go(planned, site, out, dry_run=dry_run, wait=wait, executor=executor)
 
 
 @group.command(**example("osim launch status runs/midtrain"))
@@ -153,7 +153,7 @@ def cancel(
 
 def _launch(
     kind: Kind, recipe: Path, cluster: Path, out: Path, overrides: list[str] | None, *, nodes: int | None = None,
-    rollout_nodes: int = 0, shards: int = 1, dry_run: bool, wait: bool, executor: str | None,
+    rollout_nodes: int = 0, shards: int = 1, dry_run: bool, wait: bool, executor: Where | None,
 ) -> None:  # fmt: skip
     from common.config import load
     from launch.plan.cluster import ClusterConfig
@@ -163,22 +163,29 @@ def _launch(
     machines = load(ClusterConfig, cluster)
     size = Size(nodes or machines.nodes, rollout_nodes)
     request = Request(kind, recipe, tuple(overrides or ()), size, shards)
-    planned = plan_recipe(request, out, site_of(machines))
-    _go(planned, cluster, out, dry_run=dry_run, wait=wait, executor=executor)
+    site = site_of(machines)
+    _go(plan_recipe(request, out, site), site, out, dry_run=dry_run, wait=wait, executor=executor)
 
 
-def _go(planned: list[Planned], cluster: Path, out: Path, *, dry_run: bool, wait: bool, executor: str | None) -> None:
-    from common.config import load
-    from launch.plan.cluster import ClusterConfig
+def _go(
+    planned: list[Planned],
+    site: Site,
+    out: Path,
+    *,
+    dry_run: bool,
+    wait: bool,
+    executor: Where | None,
+) -> None:
+    from common.errors import UsageError
     from launch.submit import follow, local
     from launch.submit import submit as submission
 
-    machines = load(ClusterConfig, cluster)
-    site = submission.site_of(machines)
-    where = _executor(executor, has_slurm=machines.slurm is not None)
+    has_slurm = site.cluster.slurm is not None
+    if executor == "slurm" and not has_slurm:
+        raise UsageError("the cluster file has no `slurm:`", fix="add it (docs/slurm.md), or use --executor local")
     if dry_run:
         typer.echo(submission.dry_run(planned, site), nl=False)
-    elif where == "local":
+    elif executor == "local" or not has_slurm:
         if code := local.run(planned, out, site.slurm.preflight, typer.echo):
             raise typer.Exit(code)
     else:
@@ -187,13 +194,3 @@ def _go(planned: list[Planned], cluster: Path, out: Path, *, dry_run: bool, wait
             follow.wait(record, lambda one: typer.echo(one.line()))
         else:
             typer.echo(f"osim launch status {out}  ·  osim launch logs {out}  ·  osim launch cancel {out}")
-
-
-def _executor(asked: str | None, *, has_slurm: bool) -> Literal["local", "slurm"]:
-    from common.errors import UsageError
-
-    if asked not in (None, "local", "slurm"):
-        raise UsageError(f"no such executor: {asked!r}", fix="local or slurm")
-    if asked == "slurm" and not has_slurm:
-        raise UsageError("the cluster file has no `slurm:`", fix="add it (docs/slurm.md), or use --executor local")
-    return "local" if asked == "local" or not has_slurm else "slurm"

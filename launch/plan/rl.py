@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from common.errors import UsageError
 from launch.plan.calls import call_lines, loads_per_step
 from launch.plan.cluster import GIB, ClusterConfig
 from launch.plan.exact import can_count, count
@@ -154,8 +155,6 @@ def _servers(config: RLConfig, cluster: ClusterConfig, arch: ArchitectureConfig,
 
 def _tasks(config: RLConfig) -> list[str]:
     """Names that the registry does not know, and judges without an endpoint."""
-    from common.errors import UsageError
-
     out = []
     for task in config.tasks:
         try:

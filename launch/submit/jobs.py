@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from common.errors import ConfigError, UsageError
 from data_tools.config import PrepareConfig
+from launch.allocation.config import recipe_of
 from launch.evaluation import EvalRunConfig
 from launch.kinds import midtrain_worker
 from launch.plan.cluster import ClusterConfig
@@ -25,9 +26,6 @@ from rl.config import RLConfig
 NOTES = "{notes}"
 """In a command: the folder of this attempt's notes, which only the running job knows."""
 ARRAY_TASK = "{array_task}"
-LAUNCH = "launch"
-RECIPE = "recipe.yaml"
-ALLOCATION = "allocation.json"
 SERVICES = SERVER, COORDINATOR = ("server", "coordinator")
 """Names of the steps that end with the main one."""
 
@@ -192,14 +190,13 @@ def rl_job(name: str, config: RLConfig, run: Path, site: Site, size: Size, time:
 
 def eval_job(name: str, config: EvalRunConfig, run: Path, site: Site, time: str) -> Job:
     """One process that starts its own engine."""
-    recipe = str(run / LAUNCH / RECIPE)
-    main = Step("rank", "launch", ("eval", "run", "--recipe", recipe, "--out", str(run)))
+    main = Step("rank", "launch", ("eval", "run", "--recipe", str(recipe_of(run)), "--out", str(run)))
     return Job(name, "eval", run, (site.gpu_nodes(1, 1),), (_check(run, site), main), time, site.workdir)
 
 
 def data_jobs(name: str, config: PrepareConfig, run: Path, site: Site, shards: int, time: str) -> tuple[Job, ...]:
     """One process, or an array of them and the one that joins their outputs."""
-    recipe = ("data", "prepare", "--recipe", str(run / LAUNCH / RECIPE))
+    recipe = ("data", "prepare", "--recipe", str(recipe_of(run)))
     node, check = (site.cpu_node(),), _check(run, site)
     if shards == 1:
         return (Job(name, "data", run, node, (check, Step("rank", "launch", recipe)), time, site.workdir),)

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Self
 from common.config import dump_yaml
 from common.errors import ExitCode
 from common.run_folder import RunFolder
-from launch.allocation.config import AllocationConfig, write_allocation
+from launch.allocation.config import FOLDER, AllocationConfig, recipe_of, write_allocation
 from launch.submit.follow import refuse_second
 from launch.submit.history import append_event
-from launch.submit.jobs import ARRAY_TASK, LAUNCH, RECIPE, Job
-from launch.submit.record import Record, SubmittedJob, submitted_now, write_record
+from launch.submit.jobs import ARRAY_TASK, Job
+from launch.submit.record import Record, SubmittedJob, write_record
 
 if TYPE_CHECKING:
     from launch.submit.config import PreflightConfig
@@ -36,7 +36,7 @@ def run(planned: Sequence[Planned], out: Path, preflight: PreflightConfig, say: 
     Raises UsageError while another launch owns the folder.
     """
     own = str(os.getpid())
-    with RunFolder(out / LAUNCH).lock(), _Children() as children:
+    with RunFolder(out / FOLDER).lock(), _Children() as children:
         refuse_second(out)
         for one in planned:
             _write(one, preflight)
@@ -52,22 +52,19 @@ def run(planned: Sequence[Planned], out: Path, preflight: PreflightConfig, say: 
 
 
 def _recorded(job: Job, own: str) -> SubmittedJob:
-    return SubmittedJob(
-        name=job.name, kind=job.kind, run_dir=job.run_dir, job_id=own, backend="local", submitted=submitted_now()
-    )
+    return SubmittedJob(name=job.name, kind=job.kind, run_dir=job.run_dir, job_id=own, backend="local")
 
 
 def _write(one: Planned, preflight: PreflightConfig) -> None:
-    folder = one.job.run_dir / LAUNCH
-    (one.job.run_dir / "logs").mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("logs", FOLDER):
+        (one.job.run_dir / name).mkdir(parents=True, exist_ok=True)
     if one.recipe is not None:
-        (folder / RECIPE).write_text(dump_yaml(one.recipe))
+        recipe_of(one.job.run_dir).write_text(dump_yaml(one.recipe))
         write_allocation(one.job.run_dir, AllocationConfig(kind=one.job.kind, gpus_per_node=0, preflight=preflight))
 
 
 def _run_one(job: Job, children: _Children, *, has_recipe: bool) -> int:
-    commands = [["launch.allocation.preflight", str(job.run_dir), str(job.run_dir / LAUNCH)]] if has_recipe else []
+    commands = [["launch.allocation.preflight", str(job.run_dir), str(job.run_dir / FOLDER)]] if has_recipe else []
     commands += [["launch", *arguments] for arguments in verbs(job)]
     for command in commands:
         if code := children.run([sys.executable, "-m", *command]):
@@ -82,8 +79,7 @@ def verbs(job: Job) -> list[list[str]]:
         tasks = range(job.array) if job.array else (0,)
         return [[a.replace(ARRAY_TASK, str(task)) for a in main.arguments] for task in tasks]
     ranks = str(main.nodes * main.per_node)
-    recipe = str(job.run_dir / LAUNCH / RECIPE)
-    return [[job.kind, "--recipe", recipe, "--out", str(job.run_dir), "--ranks", ranks]]
+    return [[job.kind, "--recipe", str(recipe_of(job.run_dir)), "--out", str(job.run_dir), "--ranks", ranks]]
 
 
 class _Children:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UsageError, data_errors
+from launch.environments import version_in
 from launch.submit.config import ROOT, SlurmConfig
 from launch.submit.jobs import Job
 from launch.submit.sbatch import mounts
@@ -43,11 +44,7 @@ def python() -> Path:
 
 def installed_version() -> str | None:
     """Of a finished environment."""
-    environment = python().parent.parent
-    found = sorted(environment.glob("lib/python*/site-packages/nemo_run-*.dist-info"))
-    if not found or not (environment / ".ready").exists():
-        return None
-    return found[0].name.removeprefix("nemo_run-").removesuffix(".dist-info")
+    return version_in(python().parent.parent, "nemo_run")
 
 
 def obstacle(job: Job, slurm: SlurmConfig) -> str | None:

@@ -31,7 +31,8 @@ class SubmittedJob(Config):
     """Slurm's, or the process id of a local run."""
     backend: Backend
     script: Path | None = None
-    submitted: float = 0.0
+    submitted: float = Field(default_factory=time.time)
+    """Seconds since the epoch."""
 
 
 class Record(Config):
@@ -64,8 +65,3 @@ def read_record(folder: Path) -> Record:
 def write_record(folder: Path, record: Record) -> None:
     """Replace the record."""
     write_json(path_of(folder), record.model_dump(mode="json"))
-
-
-def submitted_now() -> float:
-    """Seconds since the epoch."""
-    return time.time()

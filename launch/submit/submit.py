@@ -15,21 +15,20 @@ from pydantic import BaseModel
 
 from common.config import dump_yaml, validate
 from common.errors import GateError, OsimError, UsageError
-from launch.allocation.config import AllocationConfig
-from launch.kinds import load_recipe
+from launch.allocation.config import FILE, FOLDER, RECIPE, AllocationConfig
+from launch.kinds import RECIPE_OF, load_recipe
 from launch.plan.cluster import ClusterConfig
 from launch.plan.report import Report
 from launch.submit import nemo, slurm
 from launch.submit.config import ChainConfig, Kind, SlurmConfig, StageConfig
 from launch.submit.follow import refuse_second
-from launch.submit.jobs import ALLOCATION, LAUNCH, RECIPE, Job, Site, Size, build, convert_job, servers_per_node
-from launch.submit.record import Record, SubmittedJob, submitted_now, write_record
+from launch.submit.jobs import Job, Site, Size, build, convert_job, servers_per_node
+from launch.submit.record import Record, SubmittedJob, write_record
 from launch.submit.sbatch import render, render_task
 from launch.submit.shell import LocalShell, Shell, ShellError, SshShell
 from megatron_osim.config import ArchitectureConfig, MidtrainConfig
 from rl.config import RLConfig
 
-RECIPE_KINDS = {"data": "prepare", "midtrain": "midtrain", "rl": "rl", "eval": "eval"}
 Say = Callable[[str], None]
 
 
@@ -44,7 +43,7 @@ class Planned:
 
     @property
     def script_path(self) -> Path:
-        return self.job.run_dir / LAUNCH / f"{self.job.name}.sh"
+        return self.job.run_dir / FOLDER / f"{self.job.name}.sh"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def run_dir(site: Site, out: Path) -> Path:
 
 def plan_recipe(request: Request, out: Path, site: Site) -> list[Planned]:
     """The jobs of one recipe. Raises what is wrong with it."""
-    recipe = load_recipe(RECIPE_KINDS[request.kind], request.recipe, request.overrides)
+    recipe = load_recipe(RECIPE_OF[request.kind], request.recipe, request.overrides)
     folder = run_dir(site, out)
     size = request.size or _default_size(request.kind, site)
     if site.slurm.host is None:
@@ -114,7 +113,7 @@ def _stage_recipe(stage: StageConfig, where: Path, root: Path) -> BaseModel | No
     if stage.recipe is None:
         return None
     overrides = [text.replace("{root}", str(root)) for text in stage.set]
-    return load_recipe(RECIPE_KINDS[stage.kind], where / stage.recipe, overrides)
+    return load_recipe(RECIPE_OF[stage.kind], where / stage.recipe, overrides)
 
 
 def _stage_jobs(
@@ -246,12 +245,12 @@ def _withdraw(shell: Shell, job_ids: list[str], say: Say) -> None:
 
 
 def _write(one: Planned, site: Site, shell: Shell) -> None:
-    folder = one.job.run_dir / LAUNCH
+    folder = one.job.run_dir / FOLDER
     if one.recipe is not None:
         shell.write(folder / RECIPE, dump_yaml(one.recipe))
         gpus = one.job.components[0].gpus_per_node
         allocation = AllocationConfig(kind=one.job.kind, gpus_per_node=gpus, preflight=site.slurm.preflight)
-        shell.write(folder / ALLOCATION, allocation.model_dump_json(indent=2) + "\n")
+        shell.write(folder / FILE, allocation.model_dump_json(indent=2) + "\n")
     shell.write(one.script_path, one.script)
     # sbatch opens the job's output before the script can make its folder.
     shell.run(["mkdir", "-p", str(one.job.run_dir / "logs")])
@@ -271,7 +270,6 @@ def _recorded(one: Planned, job_id: str) -> SubmittedJob:
         job_id=job_id,
         backend="nemo-run" if one.backend.nemo_run else "sbatch",
         script=one.script_path,
-        submitted=submitted_now(),
     )
 
 
