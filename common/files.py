@@ -182,11 +182,14 @@ def _locked(file: IO[str]) -> bool:
 
 
 @contextmanager
-def atomic_directory(final: Path) -> Iterator[Path]:
+def atomic_directory(final: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary directory that becomes `final` by one rename if the body succeeds, and vanishes if not.
 
     An existing `final` is replaced only at the end, in two renames: a writer killed between them leaves it as
     .NAME.old, from where the next writer puts it back. One writer at a time.
+
+    durable: on disk before it is visible. Without, a power cut may damage it: for what its reader checks and can make
+    again.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     # Fixed names: what a killed writer left behind is found by the next one.
@@ -197,7 +200,8 @@ def atomic_directory(final: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        _fsync_tree(temporary)
+        if durable:
+            _fsync_tree(temporary)
         if final.exists():
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
@@ -219,9 +223,10 @@ def _fsync_tree(folder: Path) -> None:
 def hash_file(path: Path) -> str:
     """xxh3-128 of a file's bytes, as hex."""
     digest = xxhash.xxh3_128()
-    with path.open("rb") as f:
-        while chunk := f.read(1 << 20):
-            digest.update(chunk)
+    buffer = memoryview(bytearray(1 << 20))
+    with path.open("rb", buffering=0) as f:
+        while count := f.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
 
 

@@ -1,10 +1,10 @@
 """Corpora to indexed shards and back: read, render, tokenize, mask, pack, verify. No torch, no megatron.
 
 Get       fetch (from the hub) · ground (give rows a social context)
-Read      rows (any file) → jsonl, parquet · conversation (what a row is) · columns (batches of rows)
+Read      rows (any file) → jsonl (jsonl_scan: plain rows), parquet · conversation (a row) · columns (batches), texts
 Filter    decontaminate, near_duplicates → removal (lists of rows to leave out) · shingles (n-grams, MinHash)
 Render    renderer (template, mask; RL uses it too) · routing (rule of each source), column_rules · long_rows
-Tokenize  tokenizer (train one) · encoding (fast and reference) · selfcheck (are they equal?) · assemble (batches)
+Tokenize  tokenizer (train one) · encoding, joined_texts · selfcheck (is the fast one right?) · assemble (batches)
 Prepare   config · prepare (parent process) · units (parts of the input) · worker (one unit) · publish (join, rename)
 Pack      packing (algorithm) · mixture (shares of sources) · repack (anew) · merge (shards of several jobs)
 Store     hashed_file · indexed (Megatron's file pair) · shards (all files of a shard) · manifest

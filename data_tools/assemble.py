@@ -104,24 +104,27 @@ def _scatter(ids, offsets, roles, message_starts, openings, opening_offsets, tra
     """Write header, content, end token and closing of every message to its place."""
     for m in range(len(roles)):
         role = np.int64(roles[m])
-        at = message_starts[m]
+        opening = openings[opening_offsets[role] : opening_offsets[role + 1]]
+        content = ids[offsets[m] : offsets[m + 1]]
+        size = len(opening) + len(content) + 1 + len(closing)
+        start = message_starts[m]
+        message, marks = tokens[start : start + size], mask[start : start + size]
         plain = np.uint8(role << ROLE_SHIFT)
         target = np.uint8(plain | TRAIN_BIT) if trained[role] else plain
-        for i in range(opening_offsets[role], opening_offsets[role + 1]):
-            tokens[at] = openings[i]
-            mask[at] = plain
-            at += 1
-        for i in range(offsets[m], offsets[m + 1]):
-            tokens[at] = ids[i]
-            mask[at] = target
-            at += 1
-        tokens[at] = end_id
-        mask[at] = target
-        at += 1
-        for i in range(len(closing)):
-            tokens[at] = closing[i]
-            mask[at] = plain
-            at += 1
+        _copy(opening, message, 0, marks, plain)
+        _copy(content, message, len(opening), marks, target)
+        end = len(opening) + len(content)
+        message[end], marks[end] = end_id, target
+        _copy(closing, message, end + 1, marks, plain)
+
+
+@njit(cache=True, inline="always")
+def _copy(ids, tokens, at, mask, mark):
+    # Slices that begin at 0 are copied a vector at a time.
+    target, marks = tokens[at : at + len(ids)], mask[at : at + len(ids)]
+    for i in range(len(ids)):
+        target[i] = ids[i]
+        marks[i] = mark
 
 
 @njit(cache=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from data_tools.columns import Columns
 from data_tools.conversation import ROLES, ChatMessage
 from data_tools.routing import SWAPPED_ROLE, SourceRule, reshape
+from data_tools.texts import Texts
 
 _SWAPPED_CODE = np.array([ROLES.index(SWAPPED_ROLE[role]) for role in ROLES], np.uint8)
 _SYSTEM = ROLES.index("system")
@@ -45,16 +46,18 @@ def _needs_reshaping(rules: Mapping[str, SourceRule], rows: Columns, *, strip_sy
 
 def _replace(rows: Columns, changed: Mapping[int, Sequence[ChatMessage]]) -> Columns:
     """The rows, some of them with other messages."""
-    contents: list[str] = []
+    old, contents = list(rows.contents), []
     roles: list[NDArray[np.uint8]] = []
     counts = rows.counts.copy()
     start = 0  # of the messages that are still to be copied
     for i, messages in changed.items():
         stop = rows.row_starts[i]
         new = Columns.of([messages])
-        contents += [*rows.contents[start:stop], *new.contents]
+        contents += [*old[start:stop], *new.contents]
         roles += [rows.roles[start:stop], new.roles]
         counts[i] = len(messages)
         start = rows.row_starts[i + 1]
-    contents += rows.contents[start:]
-    return replace(rows, contents=contents, roles=np.concatenate([*roles, rows.roles[start:]]), counts=counts)
+    contents += old[start:]
+    return replace(
+        rows, contents=Texts.of(contents), roles=np.concatenate([*roles, rows.roles[start:]]), counts=counts
+    )

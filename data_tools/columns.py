@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.conversation import ROLES, BadRow, ChatMessage, RawRow
+from data_tools.texts import Texts
 
 _ROLE_CODE = {role: code for code, role in enumerate(ROLES)}
 
@@ -21,7 +22,7 @@ _ROLE_CODE = {role: code for code, role in enumerate(ROLES)}
 class Columns:
     """The messages of consecutive rows, column by column. R rows with M messages in all."""
 
-    contents: list[str]
+    contents: Texts
     """M"""
     roles: NDArray[np.uint8]
     """uint8[M], index into ROLES."""
@@ -38,7 +39,7 @@ class Columns:
         """Columns of rows of messages."""
         messages = [m for row in rows for m in row]
         return cls(
-            [m.content for m in messages],
+            Texts.of(m.content for m in messages),
             np.array([_ROLE_CODE[m.role] for m in messages], np.uint8),
             np.array([len(row) for row in rows], np.int64),
             list(sources) if sources is not None else [""] * len(rows),
@@ -59,7 +60,7 @@ class Columns:
         counts = self.counts[rows]
         ends = np.cumsum(counts)
         picked = np.arange(ends[-1] if len(ends) else 0) + np.repeat(self.row_starts[rows] - (ends - counts), counts)
-        return Columns(_pick(self.contents, picked), self.roles[picked], counts, _pick(self.sources, rows))
+        return Columns(self.contents.take(picked), self.roles[picked], counts, _pick(self.sources, rows))
 
 
 def _pick(values: list[str], indices: NDArray[np.int64]) -> list[str]:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from common.errors import SHAPE_ERRORS, DataError, data_errors
 from data_tools.columns import Columns, RowBatch
 from data_tools.conversation import BATCH_BYTES, ROLES, BadRow, ChatMessage, Span
+from data_tools.texts import Texts
 
 MAX_ROWS_PER_BATCH = 8192
 FETCH = "fetch or write it again"
@@ -104,10 +105,10 @@ def _columns_at_once(batch: pa.RecordBatch, sources: list[str | None]) -> Column
     if codes.null_count or not (pa.types.is_string(contents.type) or pa.types.is_large_string(contents.type)):
         return None
     try:
-        texts = contents.to_numpy(zero_copy_only=False).tolist()
-    except UnicodeDecodeError:
+        contents.validate(full=True)
+    except pa.ArrowInvalid:  # not UTF-8
         return None
-    return Columns(texts, codes.to_numpy().astype(np.uint8), counts, [source or "" for source in sources])
+    return Columns(Texts(contents), codes.to_numpy().astype(np.uint8), counts, [source or "" for source in sources])
 
 
 def _fields(kind: pa.DataType) -> set[str]:

@@ -92,17 +92,17 @@ class GuardedEncoder:
         self._fast, self._reference = fast, reference
         self._rng = derive_rng(seed, "recheck")
 
-    def encode(self, texts: list[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """Ids of the fast encoder. Raises EncoderMismatch when a sampled text differs."""
         ids, offsets = self._fast.encode(texts)
         if texts:
             picks = [self._rng.randrange(len(texts)) for _ in range(RECHECK_TEXTS + len(texts) // RECHECK_EVERY)]
-            picks = [i for i in picks if len(texts[i]) <= RECHECK_MAX_CHARS]
-            expected, expected_offsets = self._reference.encode([texts[i] for i in picks])
-            for k, i in enumerate(picks):
+            picked = {i: text for i in picks if len(text := texts[i]) <= RECHECK_MAX_CHARS}
+            expected, expected_offsets = self._reference.encode(list(picked.values()))
+            for k, (i, text) in enumerate(picked.items()):
                 wanted = expected[expected_offsets[k] : expected_offsets[k + 1]]
                 if not np.array_equal(ids[offsets[i] : offsets[i + 1]], wanted):
-                    raise EncoderMismatch(texts[i])
+                    raise EncoderMismatch(text)
         return ids, offsets
 
 

@@ -2,7 +2,8 @@
 
 A unit is about `unit_mb` of one file: a byte span of a plain JSONL file, row groups of a parquet file, or a whole
 compressed file. A finished unit is one directory that appeared by one rename, with its record inside: what exists is
-complete, what a killed worker left is invisible.
+complete, what a killed worker left is invisible. It is not forced to disk: who resumes compares sizes and hashes, so
+that a unit damaged by a power cut is made again, and a finished run deletes units that never had to be written out.
 
     WORK/units/00000/{tokens.bin, mask.bin, lengths.npy, sources.npy, record.json}
 """
@@ -180,14 +181,14 @@ class UnitWriter:
         self._sources.append(sources)
 
     def close(self) -> tuple[dict[str, int], dict[str, str]]:
-        """Write the small arrays, make everything durable; sizes and hashes of PARTS."""
-        facts = {"tokens.bin": self._tokens.close(), "mask.bin": self._mask.close()}
+        """Write the small arrays; sizes and hashes of PARTS."""
+        facts = {"tokens.bin": self._tokens.close(durable=False), "mask.bin": self._mask.close(durable=False)}
         empty_lengths, empty_sources = np.zeros(0, np.int32), np.zeros(0, np.uint16)
         for name, array in (
             ("lengths.npy", np.concatenate([empty_lengths, *self._lengths])),
             ("sources.npy", np.concatenate([empty_sources, *self._sources])),
         ):
-            facts[name] = save_array(self._directory / name, array)
+            facts[name] = save_array(self._directory / name, array, durable=False)
         return {name: size for name, (size, _) in facts.items()}, {
             name: digest for name, (_, digest) in facts.items()
         }

@@ -127,7 +127,7 @@ def _process(job: Job, unit: Unit, tools: Tools, encoder: Encoder, mismatch: str
     routing = Routing(config.sources)
     tally = _Tally()
     choice = _RowChoice(config, unit, tools.excluded)
-    with atomic_directory(final) as directory:
+    with atomic_directory(final, durable=False) as directory:
         writer = UnitWriter(directory, token_dtype(tools.renderer.vocab_size))
         for batch in read_batches(unit.path, unit.span, on_bad_row=config.on_bad_row):
             tally.bad.update(b.reason for b in batch.bad)
