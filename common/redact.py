@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 MARK = "[redacted]"
 MIN_SECRET_CHARS = 8
@@ -28,6 +30,19 @@ def redact_known(text: str, known: Iterable[str]) -> str:
         if len(secret) >= MIN_SECRET_CHARS:
             text = text.replace(secret, MARK)
     return text
+
+
+def secrets_of_address(url: str) -> tuple[str, ...]:
+    """What must not be repeated of an address: its password, user and password together as they are and as the basic
+    authorisation that is made of them, and values of its query."""
+    parts = urlsplit(url)
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    query = [value for _, value in parse_qsl(parts.query)]
+    if not user and not password:
+        return tuple(query)
+    both = f"{unquote(user)}:{unquote(password)}"
+    basic = base64.b64encode(both.encode()).decode()
+    return (basic, both, f"{user}:{password}", password, unquote(password), *query)
 
 
 def address_without_secret(url: str | None) -> str | None:

@@ -25,7 +25,7 @@ from common.bounded_http import bounded_client
 from common.config import Config
 from common.errors import GateError, OsimError, UsageError
 from common.files import SEAL, append_jsonl, exclusive, hash_json, repair_jsonl_tail
-from common.redact import address_without_secret, redact_known
+from common.redact import address_without_secret, redact_known, secrets_of_address
 from data_tools.conversation import ChatMessage, RawRow
 from data_tools.routing import Routing, SourceRule
 from data_tools.rows import read_batches
@@ -196,6 +196,7 @@ class _Run:
         repair_jsonl_tail(self.cache_path)
         self.cache = _read_cache(self.cache_path)
         self.gate = asyncio.Semaphore(config.concurrency)
+        self.secrets = (client.api_key, *secrets_of_address(str(client.base_url)))
 
     async def run(self) -> GroundReport:
         total = sum(1 for _ in _rows(self.files)) if self.progress else 0
@@ -296,7 +297,9 @@ class _Run:
             self.report.input_tokens += reply.usage.prompt_tokens
             self.report.output_tokens += reply.usage.completion_tokens
             self.report.usd = _usd(self.config, self.report.input_tokens, self.report.output_tokens)
-        return redact_known(reply.choices[0].message.content or "", (self.client.api_key,))
+        if not reply.choices:
+            return ""
+        return redact_known(reply.choices[0].message.content or "", self.secrets)
 
     def _check_failures(self) -> None:
         failed, tried = sum(self.report.failed.values()), self.report.rows - self.report.had_system

@@ -30,6 +30,9 @@ from eval.report.write import render_report
 from eval.results import RESULTS_FILE
 
 HOST = "127.0.0.1"
+PIECE_BYTES = 1 << 20
+CLIENT_TIMEOUT_S = 60.0
+"""A client that says nothing for so long is dropped."""
 DOWNLOADS = (".json", ".jsonl", ".yaml", ".html", ".log", ".txt", ".parquet")
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
@@ -71,10 +74,14 @@ class RunViewer:
         wanted = unquote(path).lstrip("/")
         if "\x00" in wanted or not wanted:
             return None
-        target = (self.folder / wanted).resolve()
-        hidden = any(part.startswith(".") for part in Path(wanted).parts)
-        inside = target.is_relative_to(self.folder) and not hidden
-        return target if inside and target.suffix in DOWNLOADS and target.is_file() else None
+        try:
+            target = (self.folder / wanted).resolve()
+            if not target.is_relative_to(self.folder) or target.suffix not in DOWNLOADS or not target.is_file():
+                return None
+        except (OSError, RuntimeError):  # a name that is too long, links that go in circles
+            return None
+        parts = (*Path(wanted).parts, *target.relative_to(self.folder).parts)
+        return None if any(part.startswith(".") for part in parts) else target
 
     def _rendered(self) -> bytes:
         try:
@@ -97,6 +104,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 class _Handler(BaseHTTPRequestHandler):
     server_version = "osim-view"
+    timeout = CLIENT_TIMEOUT_S
     viewer: RunViewer
 
     def do_GET(self) -> None:
@@ -109,23 +117,34 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/version":
             self._send(HTTPStatus.OK, "text/plain", self.viewer.version().encode())
         elif (target := self.viewer.file(path)) is not None:
-            kind = mimetypes.guess_type(target.name)[0] or "text/plain"
-            self._send(HTTPStatus.OK, kind, target.read_bytes())
+            self._send_file(target)
         else:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"not a file of this run\n")
 
+    def _send_file(self, target: Path) -> None:
+        """As much as the file holds now, piece by piece: a log may be larger than memory, and grow meanwhile."""
+        with target.open("rb") as f:
+            left = os.fstat(f.fileno()).st_size
+            self._send_head(HTTPStatus.OK, mimetypes.guess_type(target.name)[0] or "text/plain", left)
+            while left and (piece := f.read(min(left, PIECE_BYTES))):
+                self.wfile.write(piece)
+                left -= len(piece)
+
     def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self._send_head(status, kind, len(body))
+        self.wfile.write(body)
+
+    def _send_head(self, status: HTTPStatus, kind: str, length: int) -> None:
         self.send_response(status)
         for name, value in (
             ("Content-Type", kind),
-            ("Content-Length", str(len(body))),
+            ("Content-Length", str(length)),
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
         ):
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet: the terminal belongs to the person who typed `osim view`."""

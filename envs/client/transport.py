@@ -15,7 +15,7 @@ import openai
 from pydantic import BaseModel, Field, ValidationError
 
 from common.bounded_http import bounded_client
-from common.redact import redact, redact_known
+from common.redact import redact, redact_known, secrets_of_address
 from envs.client.cache import Completion
 from envs.client.config import Address, Endpoint
 from envs.client.retry import Failure, kind_of_status, parse_retry_after
@@ -58,7 +58,7 @@ class Transport:
     """Sends to one address. Belongs to one event loop."""
 
     def __init__(self, endpoint: Endpoint, address: Address) -> None:
-        self._secrets = (address.api_key,)
+        self._secrets = (address.api_key, *secrets_of_address(address.base_url or ""))
         self._client = openai.AsyncOpenAI(
             api_key=address.api_key,
             base_url=address.base_url,

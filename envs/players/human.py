@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common.text import printable
 from envs.players.base import Ask, PlayerFailed, Said
 from envs.types import Limits, Seat, SeatTrace
 
@@ -36,7 +37,7 @@ class HumanSession:
 
     async def act(self, ask: Ask) -> Said:
         for message in ask.new:
-            self._player.show(f"[{message.role}] {message.content}")
+            self._player.show(printable(f"[{message.role}] {message.content}"))
         while True:
             try:
                 text = (await asyncio.to_thread(self._player.read, f"{self._seat}> ")).strip()

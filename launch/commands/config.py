@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import Overrides, example
+from launch.commands.options import Overrides, example, say
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
@@ -22,7 +22,7 @@ def show(kind: Kind, recipe: File, overrides: Overrides = None) -> None:
     from common.config import dump_yaml
     from launch.kinds import load_recipe
 
-    typer.echo(dump_yaml(load_recipe(kind, recipe, overrides or ())), nl=False)
+    say(dump_yaml(load_recipe(kind, recipe, overrides or ())), nl=False)
 
 
 @group.command(**example("osim config diff midtrain runs/a/config.yaml runs/b/config.yaml"))
@@ -35,7 +35,7 @@ def diff(kind: Kind, first: File, second: File) -> None:
     for key in sorted(left.keys() | right.keys()):
         a, b = left.get(key, absent), right.get(key, absent)
         if a != b:
-            typer.echo(f"{key}: {a} → {b}")
+            say(f"{key}: {a} → {b}")
 
 
 @group.command(**example("osim config reference"))
@@ -43,7 +43,7 @@ def reference() -> None:
     """Every key of every kind of recipe, as Markdown."""
     from launch.reference import reference as page
 
-    typer.echo(page(), nl=False)
+    say(page(), nl=False)
 
 
 def _flat(value: object, path: str = "") -> dict[str, object]:

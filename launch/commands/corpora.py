@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from common.errors import UsageError
-from launch.commands.options import Overrides, Recipe, example
+from launch.commands.options import Overrides, Recipe, example, say
 
 Files = Annotated[list[Path], typer.Option("--input", "-i", help="Corpus file; repeat it.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", help="Go ahead; without it only the plan is shown.")]
@@ -41,18 +41,18 @@ def ground(
     config = load(GroundConfig, recipe, overrides or ())
     _check_files(files)
     planned = estimate(files, config)
-    typer.echo(
+    say(
         f"{planned.to_ground} of {planned.rows} rows lack grounding: about {planned.input_tokens} tokens in, "
         f"{planned.output_tokens} out, ${planned.usd:.2f}"
     )
     if not yes:
-        typer.echo("give --yes to ask the model")
+        say("give --yes to ask the model")
         return
     with show("grounding rows") as update:
         report = run(files, output, config, progress=lambda done, total: update(done, total, ""))
     failed = ", ".join(f"{count} {reason}" for reason, count in report.failed.items()) or "none"
-    typer.echo(f"{output}: {report.grounded} grounded ({report.from_cache} from the cache), failed: {failed}")
-    typer.echo(f"spent ${report.usd:.2f}")
+    say(f"{output}: {report.grounded} grounded ({report.from_cache} from the cache), failed: {failed}")
+    say(f"spent ${report.usd:.2f}")
 
 
 def decontaminate(
@@ -72,8 +72,8 @@ def decontaminate(
     write_removals(output, report.removals)
     for source, rows in report.rows.items():
         reasons = ", ".join(f"{n} {why}" for why, n in report.by_source.get(source, {}).items()) or "clean"
-        typer.echo(f"{source}: {rows} rows, {reasons}")
-    typer.echo(f"{output}: {len(report.removals)} rows; {report.short_references} references too short to test")
+        say(f"{source}: {rows} rows, {reasons}")
+    say(f"{output}: {len(report.removals)} rows; {report.short_references} references too short to test")
 
 
 def deduplicate(
@@ -93,8 +93,8 @@ def deduplicate(
         )
     write_removals(output, removals)
     for source, reasons in count_by_source(removals).items():
-        typer.echo(f"{source}: {sum(reasons.values())} rows repeat an earlier one")
-    typer.echo(f"{output}: {len(removals)} rows")
+        say(f"{source}: {sum(reasons.values())} rows repeat an earlier one")
+    say(f"{output}: {len(removals)} rows")
 
 
 def fetch(
@@ -108,12 +108,12 @@ def fetch(
     from data_tools.fetch import plan_fetch
 
     plan = plan_fetch(dataset, revision=revision)
-    typer.echo(f"{plan.repository} at {plan.commit}: {len(plan.files)} files, {plan.bytes / GIB:.2f} GiB")
+    say(f"{plan.repository} at {plan.commit}: {len(plan.files)} files, {plan.bytes / GIB:.2f} GiB")
     if not yes:
-        typer.echo("give --yes to download them")
+        say("give --yes to download them")
         return
     for path in run(plan, output):
-        typer.echo(path)
+        say(path)
 
 
 def _check_files(files: list[Path]) -> None:

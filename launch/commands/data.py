@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from launch.commands.corpora import add_corpus_commands
-from launch.commands.options import Overrides, example
+from launch.commands.options import Overrides, example, say
 
 if TYPE_CHECKING:
     from data_tools.renderer import Renderer
@@ -77,9 +77,9 @@ def prepare(
     config = validate(PrepareConfig, raw, where=str(recipe) if recipe else "command line")
     with show("bytes") as update:
         made = run(config, lambda done, total: update(done, total, ""))
-    typer.echo(f"{config.output}: {made.documents} documents, {made.tokens} tokens, {made.trained_tokens} trained")
+    say(f"{config.output}: {made.documents} documents, {made.tokens} tokens, {made.trained_tokens} trained")
     if made.pack:
-        typer.echo(f"packed into {made.pack.bins} bins of {made.pack.sequence_length}, {made.pack.fill:.1%} full")
+        say(f"packed into {made.pack.bins} bins of {made.pack.sequence_length}, {made.pack.fill:.1%} full")
 
 
 def _input(text: str) -> dict[str, object]:
@@ -106,14 +106,14 @@ def inspect(
     shard = Shard.open(prefix)
     if document is None:
         for s in statistics(shard):
-            typer.echo(
+            say(
                 f"{s.source}: {s.documents} documents of {s.rows} rows, {s.tokens} tokens, "
                 f"{s.trained_tokens / max(1, s.tokens):.1%} trained, length mean {s.mean_length:.0f} "
                 f"p99 {s.p99_length} longest {s.longest}, {s.dropped} dropped, {s.cut} cut"
             )
         histogram = length_histogram(shard)
         for edge, count in zip(histogram.edges, histogram.documents, strict=False):
-            typer.echo(f"  from {edge:>7} tokens: {count}")
+            say(f"  from {edge:>7} tokens: {count}")
         return
     if document >= len(shard):
         raise UsageError(f"there are {len(shard)} documents", where=str(prefix), fix="give a smaller --document")
@@ -126,20 +126,21 @@ def _show_document(shard: Shard, renderer: Renderer, document: int) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from common.text import printable
     from data_tools.inspect import spans
 
     console = Console(highlight=False, soft_wrap=True)
     colours = console.color_system is not None
     legend = "green" if colours else "between » and «"
-    console.print(f"document {document}, source {shard.source(document)}; trained text is {legend}")
+    console.print(Text(printable(f"document {document}, source {shard.source(document)}; trained text is {legend}")))
     shown = Text()
     for trained, run in groupby(spans(shard, renderer, document), key=lambda span: span.trained):
         if trained:
-            text = "".join(span.text for span in run)
+            text = printable("".join(span.text for span in run))
             shown.append(text if colours else f"»{text}«", "bold green")
         else:
             for span in run:
-                shown.append(span.text, "dim cyan" if span.kind == "header" else "")
+                shown.append(printable(span.text), "dim cyan" if span.kind == "header" else "")
     console.print(shown)
 
 
@@ -149,7 +150,7 @@ def verify(prefix: Prefix, tokenizer: TokenizerOption = None) -> None:
     from data_tools.verify import verify as run
 
     for check in run(prefix, tokenizer=tokenizer).checks:
-        typer.echo(f"✓ {check}")
+        say(f"✓ {check}")
 
 
 @group.command(**example("osim data merge data/part0 data/part1 --output data/train"))
@@ -162,7 +163,7 @@ def merge(
     from data_tools.merge import merge as run
 
     made = run(prefixes, output, overwrite=overwrite)
-    typer.echo(f"{output}: {made.documents} documents, {made.tokens} tokens")
+    say(f"{output}: {made.documents} documents, {made.tokens} tokens")
 
 
 @group.command(**example("osim data pack runs/quickstart/shards/train --sequence-length 2048"))
@@ -192,9 +193,9 @@ def pack(
     settings = PackSettings(sequence_length, seed, mixture=mixture)
     made = repack(prefix, settings, on_long="drop" if drop_long else "stop")
     if made.pack:
-        typer.echo(f"{prefix}: {made.pack.bins} bins of {sequence_length}, {made.pack.fill:.1%} full")
+        say(f"{prefix}: {made.pack.bins} bins of {sequence_length}, {made.pack.fill:.1%} full")
         for source, count in made.pack.tokens.items() if mixture else ():
-            typer.echo(f"  {source}: {count} tokens")
+            say(f"  {source}: {count} tokens")
 
 
 add_corpus_commands(group)

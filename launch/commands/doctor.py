@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from common.errors import ExitCode
-from launch.commands.options import example
+from launch.commands.options import example, say
 
 app = typer.Typer()
 MARKS = {"ok": "✓", "missing": "✗", "absent": "–"}
@@ -24,9 +24,9 @@ def doctor(
     missing = []
     for finding in examine(out.absolute()):
         fix = f"  (fix: {finding.fix})" if finding.fix else ""
-        typer.echo(f"{MARKS[finding.state]} {finding.subject:<19} {finding.detail}{fix}")
+        say(f"{MARKS[finding.state]} {finding.subject:<19} {finding.detail}{fix}")
         if finding.state == "missing":
             missing.append(finding.subject)
     if missing:
-        typer.echo(f"required and missing: {', '.join(missing)}", err=True)
+        say(f"required and missing: {', '.join(missing)}", err=True)
         raise typer.Exit(int(ExitCode.USAGE))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from launch.commands.options import Out, Overrides, example
+from launch.commands.options import Out, Overrides, example, say
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
@@ -65,8 +65,8 @@ def run(
         return
     with board() as update:
         results = evaluate(config, out.absolute(), update, say=typer.echo)
-    typer.echo(text_table(results))
-    typer.echo(f"\nread it: osim view {out}   compare it: osim eval compare {out} OTHER")
+    say(text_table(results))
+    say(f"\nread it: osim view {out}   compare it: osim eval compare {out} OTHER")
 
 
 def _options(
@@ -108,8 +108,8 @@ def compare(
         # Runs of one model: told apart by their folders.
         found = [r.model_copy(update={"name": f"{r.name} ({path})"}) for r, path in zip(found, runs, strict=True)]
     for one in compare_all(found):
-        typer.echo(f"{one.before} → {one.after}")
-        typer.echo(one.summary(flips=flips))
+        say(f"{one.before} → {one.after}")
+        say(one.summary(flips=flips))
 
 
 @group.command(
@@ -142,9 +142,9 @@ def rescore(
         raise UsageError("nothing would change", fix="give --profile, --judge, or both")
     endpoint = Endpoint(**parse_endpoint(judge)) if judge else None
     rescored = rescore_run(run, profile, out.absolute(), judge=endpoint)
-    typer.echo(text_table(rescored.results))
+    say(text_table(rescored.results))
     for one in rescored.agreement:
-        typer.echo(f"new judge against recorded judge: {one.line()}")
+        say(f"new judge against recorded judge: {one.line()}")
 
 
 @group.command(**example("osim eval likeness runs/eval --human people.jsonl"))
@@ -162,22 +162,22 @@ def likeness(
     found = likeness_of_run(run, human, with_classifier=classifier)
     for m in found.turns.measures if found.turns else ():
         inside = "as people differ" if m.within_floor else "beyond what people differ by"
-        typer.echo(
+        say(
             f"{m.group}: {m.name}: {m.distance.value:.3f} [{m.distance.low:.3f}, {m.distance.high:.3f}], "
             f"human-human {m.floor:.3f} (95 %: {m.floor_high:.3f}): {inside}"
         )
     if (c := found.collapse) is not None:
-        typer.echo(
+        say(
             f"mode collapse over {c.samples} samples of {c.prompts} prompts: similarity within "
             f"{c.within.value:.3f} [{c.within.low:.3f}, {c.within.high:.3f}], between {c.between:.3f}, "
             f"distinct {c.distinct:.1%}"
         )
     for task, survey in found.surveys.items():
-        typer.echo(f"{task}: {'; '.join(survey.lines()) or 'no question has enough answers'}")
+        say(f"{task}: {'; '.join(survey.lines()) or 'no question has enough answers'}")
     if found.reactions is not None:
-        typer.echo(found.reactions.line())
+        say(found.reactions.line())
     for note in found.notes:
-        typer.echo(note)
+        say(note)
 
 
 @group.command(**example("osim eval report runs/quickstart/eval-midtrained --output report.html"))
@@ -189,9 +189,7 @@ def report(
     from eval.report.from_run import report_runs
 
     made = report_runs(runs, output)
-    typer.echo(
-        f"{made.path}: {made.size_bytes / 1e6:.1f} MB, {made.episodes_shown} of {made.episodes_total} episodes"
-    )
+    say(f"{made.path}: {made.size_bytes / 1e6:.1f} MB, {made.episodes_shown} of {made.episodes_total} episodes")
 
 
 @group.command(
@@ -213,4 +211,4 @@ def export(
     from launch.evaluation.exporting import export_run
 
     for line in export_run(run, form, out, online=online):
-        typer.echo(line)
+        say(line)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.errors import ExitCode, UsageError
-from launch.commands.options import example
+from launch.commands.options import example, say
 
 if TYPE_CHECKING:
     from launch.plan.cluster import ClusterConfig
@@ -55,11 +55,11 @@ def plan(
         from launch.plan.calibration import compare
 
         for run in measured:
-            typer.echo(compare(run, machines))
+            say(compare(run, machines))
         return
     path, overrides = _recipe_of(arguments or [], recipe)
     found = _plan(path, overrides, machines, kind, architecture, exact=exact, with_data=with_data)
-    typer.echo(found.text(machines))
+    say(found.text(machines))
     if found.refused:
         raise typer.Exit(int(ExitCode.GATE))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from launch.commands.options import Overrides, Recipe, example
+from launch.commands.options import Overrides, Recipe, example, say
 
 if TYPE_CHECKING:
     from launch.submit.config import Kind
@@ -117,9 +117,9 @@ def status(run: Run) -> None:
 
     record = read_record(run)
     for one in follow.status(record):
-        typer.echo(one.line())
+        say(one.line())
         if not one.alive and one.outcome:
-            typer.echo("  " + follow.explain(record.shell, one).replace("\n", "\n  "))
+            say("  " + follow.explain(record.shell, one).replace("\n", "\n  "))
 
 
 @group.command(**example("osim launch logs runs/midtrain rank0 --lines 50"))
@@ -134,9 +134,9 @@ def logs(
 
     record = read_record(run)
     for log in follow.read_logs(record, name, lines):
-        typer.echo(f"{log.path}:\n{log.text}")
+        say(f"{log.path}:\n{log.text}")
     if name is None:
-        typer.echo(f"logs: {', '.join(p.stem for p in follow.log_files(record))}")
+        say(f"logs: {', '.join(p.stem for p in follow.log_files(record))}")
 
 
 @group.command(**example("osim launch cancel runs/midtrain --save"))
@@ -148,7 +148,7 @@ def cancel(
     from launch.submit.record import read_record
 
     for line in follow.cancel(read_record(run), save=save):
-        typer.echo(line)
+        say(line)
 
 
 def _launch(
@@ -184,13 +184,13 @@ def _go(
     if executor == "slurm" and not has_slurm:
         raise UsageError("the cluster file has no `slurm:`", fix="add it (docs/slurm.md), or use --executor local")
     if dry_run:
-        typer.echo(submission.dry_run(planned, site), nl=False)
+        say(submission.dry_run(planned, site), nl=False)
     elif executor == "local" or not has_slurm:
         if code := local.run(planned, out, site.slurm.preflight, typer.echo):
             raise typer.Exit(code)
     else:
         record = submission.submit(planned, site, out, typer.echo)
         if wait:
-            follow.wait(record, lambda one: typer.echo(one.line()))
+            follow.wait(record, lambda one: say(one.line()))
         else:
-            typer.echo(f"osim launch status {out}  ·  osim launch logs {out}  ·  osim launch cancel {out}")
+            say(f"osim launch status {out}  ·  osim launch logs {out}  ·  osim launch cancel {out}")

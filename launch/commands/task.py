@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from common.errors import ExitCode, UsageError
-from launch.commands.options import example
+from launch.commands.options import example, say
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
@@ -31,8 +31,8 @@ def list_tasks() -> None:
     for name in registry.names():
         spec = registry.get(name)
         feedback = spec.feedback.kind + (" (sees gold)" if spec.feedback.sees_gold else "")
-        typer.echo(f"{spec.name}  v{spec.version}  {spec.axis}  {spec.metric.name} {spec.metric.arrow}")
-        typer.echo(
+        say(f"{spec.name}  v{spec.version}  {spec.axis}  {spec.metric.name} {spec.metric.arrow}")
+        say(
             f"    seats {', '.join(spec.seats)}; cluster {spec.cluster}; profiles {', '.join(spec.profiles)}; "
             f"feedback {feedback}; licence: {spec.licence}"
         )
@@ -47,10 +47,10 @@ def check(name: Name, data: Data = None) -> None:
     spec = registry.get(name)
     violations = violations_of(spec if data is None else registry.with_data(spec, data))
     for violation in violations:
-        typer.echo(f"✗ {violation.rule}: {violation.detail}")
+        say(f"✗ {violation.rule}: {violation.detail}")
     if violations:
         raise typer.Exit(int(ExitCode.GATE))
-    typer.echo(f"✓ {name} conforms")
+    say(f"✓ {name} conforms")
 
 
 @group.command(**example("osim task golden golden/fantom.jsonl"))
@@ -64,9 +64,9 @@ def golden(
     for file in files:
         rows = vectors.read(file)
         found = vectors.compare(rows)
-        typer.echo(f"{'✗' if found else '✓'} {file}: {len(rows) - len(found)} of {len(rows)} equal")
+        say(f"{'✗' if found else '✓'} {file}: {len(rows) - len(found)} of {len(rows)} equal")
         for one in found:
-            typer.echo(f"    {one}")
+            say(f"    {one}")
         different += len(found)
     if different:
         raise typer.Exit(DIFFERENT)
@@ -106,4 +106,4 @@ def play(
     taken = tuple(seat or spec.env("strict").seats)
     episode = asyncio.run(play_in_terminal(spec, rows[0], taken, seed=seed, partner=partner, judge=judge, out=out))
     for who, outcome in episode.outcomes.items():
-        typer.echo(f"{who}: {outcome}")
+        say(f"{who}: {outcome}")

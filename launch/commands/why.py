@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import example
+from launch.commands.options import example, say
 
 app = typer.Typer()
 
@@ -18,11 +18,11 @@ def why(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=Fal
     from launch.why import inspect
 
     report = inspect(run)
-    typer.echo(f"{report.folder}: {report.verdict}")
+    say(f"{report.folder}: {report.verdict}")
     for job in report.jobs:
-        typer.echo(f"  {job.line}")
+        say(f"  {job.line}")
     for process in report.processes:
         facts = f"{process.status}, CPU {process.cpu_percent:.0f} %, {process.memory_gib:.2f} GiB"
-        typer.echo(f"  process {process.pid} ({process.what}): {facts}")
+        say(f"  process {process.pid} ({process.what}): {facts}")
     for name, line in report.log_ends:
-        typer.echo(f"  {name}: {line:.160}")
+        say(f"  {name}: {line:.160}")
