@@ -49,7 +49,6 @@ def address_without_secret(url: str | None) -> str | None:
     """The address as it is, for recipes: they are copied to run folders and reports. Raises ValueError."""
     if url is not None and redact(url) != url:
         raise ValueError(
-            "the address holds a credential: name the variable that has the key, or leave the address out here and "
-            "put all of it into OPENAI_BASE_URL"
+            "the address holds a credential: take it out, and name the environment variable that has the key"
         )
     return url

@@ -216,7 +216,7 @@ BODIES: list[tuple[bytes, dict[str, str]]] = [
     (b'{"choices": [{"message": {"content": "\\ud800"}}]}', {}),
     (b'{"choices": [{"message": {"content": null}}]}', {}),
     (b'{"choices": ' + b"[" * 5000, {}),
-    (gzip.compress(b" " * (64 << 20) + to_json(COMPLETION)), {"Content-Encoding": "gzip"}),
+    (gzip.compress(b" " * (96 << 20) + to_json(COMPLETION)), {"Content-Encoding": "gzip"}),
     (b"not gzip", {"Content-Encoding": "gzip"}),
     (b"x", {"Content-Encoding": "zstd"}),
     (to_json(COMPLETION), {"Content-Encoding": "br"}),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +25,6 @@ from envs.ledger import LedgerReader
 from launch import cli
 from tests.eval.toy_tasks import JUDGED
 from tests.fuzz.harness import to_json
-from tests.rl.rollout.conftest import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {
@@ -156,10 +153,10 @@ def command_lines() -> Iterator[list[bytes]]:
         found += sorted(seen)
 
 
-def osim(*arguments: str, code: int = 0) -> str:
+def osim(*arguments: str, code: int | None = 0) -> str:
     done = CliRunner().invoke(cli.app, list(arguments))
     text = done.output + (done.stderr if done.stderr_bytes else "") + str(done.exception or "")
-    assert done.exit_code == code, text
+    assert code is None or done.exit_code == code, text
     assert_clean(text.encode("utf-8", "replace"), arguments[:2])
     return text
 
@@ -214,11 +211,15 @@ def test_secrets_are_in_no_artefact_of_data_evaluation_report_and_launch(planted
 CLUSTER = "h100-8x8.yaml"
 
 
-def test_the_default_address_with_a_password_reaches_no_result(planted: str, tmp_path: Path) -> None:
-    """OPENAI_BASE_URL may hold anything: the identity of the model, errors and records name it without."""
+def test_a_password_in_the_default_address_is_shown_nowhere(planted: str, tmp_path: Path) -> None:
+    """The client sends a key or a password, never both: the run is refused, and says so without either."""
     run = ["--suite", JUDGED, "--model", "api:m", "--judge", "api:j", "--out", str(tmp_path / "run")]
-    osim("eval", "run", *run, "limit=2", "baseline_rows=0")
+    refused = osim("eval", "run", *run, "limit=2", "baseline_rows=0", *FAST, code=None)
+    assert "not everybody answers" in refused
     assert_clean_folder(tmp_path)
+
+
+FAST = ("model.endpoint.max_retries=0", "client.judge.max_retries=0")
 
 
 @pytest.mark.parametrize(
@@ -234,28 +235,3 @@ def test_an_address_with_a_credential_is_no_recipe(url: str) -> None:
         validate(Endpoint, {"model": "m", "base_url": url}, where="client.judge")
     assert_clean(str(refused.value).encode(), "the error")
     assert "plantedToken" not in str(refused.value)
-
-
-@pytest.mark.slow
-def test_secrets_are_in_no_artefact_of_rl_with_a_judge_that_fails(planted: str, tmp_path: Path) -> None:
-    from common.run_folder import RunFolder
-    from tests.rl import runs
-
-    model = write_checkpoint(tmp_path / "hf", seed=3)
-    judge = {"model": "j", "base_url": f"http://{planted}", "api_key_variable": "JUDGE_KEY", "structured": "none",
-             "max_retries": 1, "max_reasks": 0}  # fmt: skip
-    config = runs.config(model, {"name": "grpo"}, steps=1, tasks=[{"task": "tests.rl.judged:spec"}],
-                         client={"judge": judge})  # fmt: skip
-    run = RunFolder.prepare(tmp_path / "run", config).path
-    with command_lines() as lines:
-        process = runs.start(run)
-        deadline = time.monotonic() + 200
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.2)
-        process.kill()
-        process.wait()
-    assert process.returncode == 3, runs.log_of(run)  # nothing was scored: the gate
-    assert_clean_folder(run)
-    assert os.environ["JUDGE_KEY"] == SECRETS["JUDGE_KEY"]
-    for line in lines:
-        assert_clean(line, "a command line")
