@@ -61,10 +61,10 @@ def run(
     chosen = _options(suite, model, judge, partner, engine, recipe)
     config = load(EvalRunConfig, recipe, [*chosen, *(overrides or ())])
     if dry_run:
-        check(config, out.absolute(), typer.echo)
+        check(config, out.absolute(), say)
         return
     with board() as update:
-        results = evaluate(config, out.absolute(), update, say=typer.echo)
+        results = evaluate(config, out.absolute(), update, say=say)
     say(text_table(results))
     say(f"\nread it: osim view {out}   compare it: osim eval compare {out} OTHER")
 

@@ -186,10 +186,10 @@ def _go(
     if dry_run:
         say(submission.dry_run(planned, site), nl=False)
     elif executor == "local" or not has_slurm:
-        if code := local.run(planned, out, site.slurm.preflight, typer.echo):
+        if code := local.run(planned, out, site.slurm.preflight, say):
             raise typer.Exit(code)
     else:
-        record = submission.submit(planned, site, out, typer.echo)
+        record = submission.submit(planned, site, out, say)
         if wait:
             follow.wait(record, lambda one: say(one.line()))
         else:
