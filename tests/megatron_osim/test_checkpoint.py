@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from traceback import StackSummary
 
 import pytest
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 
-from common.errors import DataError
+from common.errors import DataError, UsageError
 from common.files import read_sealed_json, write_sealed_json
 from megatron_osim.adamw import torch_adamw_parts
 from megatron_osim.checkpoint import STATE, Checkpointer, latest_checkpoint, list_checkpoints
@@ -170,3 +172,17 @@ def test_a_checkpoint_that_is_not_what_was_written_is_refused_and_the_one_before
     (found.path / STATE).write_bytes(b'{"step": 1')
     with pytest.raises(DataError, match="move this checkpoint away"):
         checkpointer.load_latest()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_clear_error(
+    single: Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpointer = Checkpointer(make_trainer(single, tiny(num_hidden_layers=1)), tmp_path, CheckpointConfig())
+
+    def full(*, blocking: bool) -> None:
+        error = RuntimeError("Worker failure: [Errno 28] No space left on device")
+        raise CheckpointException("write", {0: (error, StackSummary())})
+
+    monkeypatch.setattr(checkpointer._queue, "maybe_finalize_async_calls", full)
+    with pytest.raises(UsageError, match=r"(?s)No space left on device.*fix: free space"):
+        checkpointer.wait()
