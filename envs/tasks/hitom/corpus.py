@@ -38,7 +38,7 @@ class CorpusShape(Config):
     first_weights: tuple[float, ...] = (3.0, 3.0, 1.0, 1.0, 1.0)
     """How often questions of order 0, 1, … are asked first. The first answer is the one that must read the story:
     later ones can lean on it."""
-    informed_share: float = Field(default=0.15, ge=0, le=1)
+    informed_share: float = Field(default=0.25, ge=0, le=1)
     """Share of conversations whose first message also holds the privileged context."""
     corrected_share: float = Field(default=0.15, ge=0, le=1)
     """Share of conversations whose first message also holds feedback on some wrong answer."""

@@ -52,7 +52,7 @@ class HitomEnv(SingleTurn[Item]):
         return None if chosen == state.question.answer else wrong_answer_feedback(state.question, chosen)
 
     def privileged(self, row: Row, seat: Seat) -> str | None:
-        """The events that the asked chain knows of, in order."""
+        """The events that the asked chain knows of, in order, and the answer."""
         return privileged_context(read_item(row))
 
 

@@ -49,9 +49,9 @@ def known_events(item: Item) -> list[str] | None:
 
 
 def privileged_context(item: Item) -> str | None:
-    """`known_events` as one text, for a teacher who may know the answer."""
+    """`known_events` and the answer that follows, for a teacher who may know it."""
     events = known_events(item)
-    return None if events is None else f"What counts here: {' '.join(events)}"
+    return None if events is None else f"What counts here: {' '.join(events)} So the answer is {item.answer}."
 
 
 def _reason(story: Story, chain: Chain, thing: str, chosen: str, rules: Rules) -> str:

@@ -1,28 +1,55 @@
 """Does RL raise held-out accuracy? grpo, verbal_feedback and opd on generated Hi-ToM questions, real SGLang rollouts.
 
-    python -m tests.bench.rl.learning MODEL OUT [--algorithms grpo,verbal_feedback,opd] [--seeds 0,1,2]
+    python -m tests.bench.rl.learning OUT [--model MODEL] [--algorithms grpo,verbal_feedback,opd] [--seeds 0,1,2]
                                       [--rollouts 2304]
 
-MODEL: a midtrained folder, e.g. runs/quickstart/midtrain/hf. Every algorithm gets the same budget of rollouts, in
-steps of 12 prompts: 8 samples each, or 4 drafts and at most as many refinements for verbal_feedback. Held-out
-questions share no story with training; greedy. Prints every seed's paired difference, and per algorithm the mean
-over seeds with the mean of their 95 % intervals (stories resampled; the questions are the same for all seeds). Up to
-20 minutes per algorithm and seed on two quiet cores, so `osim bench` leaves it out. Interrupted, the same command
-goes on.
+MODEL: a midtrained folder; without it one is made by the quickstart's own stages (BASE). Every algorithm gets the
+same budget of rollouts, in steps of 12 prompts: 8 samples each, or 4 drafts and at most as many refinements for
+verbal_feedback. Held-out questions share no story with training; greedy. Prints every seed's paired difference and
+its training rewards (all of them in OUT/curves.json), and per algorithm the mean over seeds with the mean of their
+95 % intervals (stories resampled; the questions are the same for all seeds). Up to 20 minutes per algorithm and seed
+on two quiet cores, so `osim bench` leaves it out. Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from common.config import validate
+from common.files import write_bytes
+from common.run_folder import RunFolder
 from eval.compare import compare
 from eval.results import Results
 from rl.config import RLConfig
 
 PROMPTS, SAMPLES = 12, 8
-QUESTIONS = 400
+QUESTIONS = 500
+BASE = ("corpus.stories=9500", "midtrain.steps=1350")
+"""Changes to the quickstart: a third longer."""
+
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "grpo": {"name": "grpo"},
+    "verbal_feedback": {"name": "verbal_feedback"},
+    "opd": {"name": "opd", "teacher": "ema", "divergence": "top_k"},
+}
+
+
+def midtrained(folder: Path) -> Path:
+    """The model that RL starts from: corpus to export by the stages of the quickstart; what is there is kept."""
+    from launch.kinds import shipped
+    from launch.quickstart.config import Folders, resolve
+    from launch.quickstart.pipeline import Pipeline
+    from launch.quickstart.stages import stages
+
+    config = resolve(shipped("quickstart.yaml"), BASE, folder)
+    RunFolder.prepare(folder, config)
+    made = ("corpus", "tokenizer", "shards", "midtrain", "export")
+    Pipeline(folder, [stage for stage in stages(config, folder) if stage.name in made]).run()
+    return Folders(folder).model
 
 
 def rl_config(model: Path, algorithm: str, seed: int, rollouts: int) -> RLConfig:
@@ -32,7 +59,7 @@ def rl_config(model: Path, algorithm: str, seed: int, rollouts: int) -> RLConfig
         RLConfig,
         {
             "model": str(model),
-            "tasks": [{"task": "hitom_mini", "rows": 400, "algorithm": {"name": algorithm}}],
+            "tasks": [{"task": "hitom_mini", "rows": 400, "algorithm": ALGORITHMS[algorithm]}],
             "steps": rollouts // (PROMPTS * SAMPLES),
             "groups_per_step": PROMPTS,
             "samples_per_prompt": samples,
@@ -41,6 +68,7 @@ def rl_config(model: Path, algorithm: str, seed: int, rollouts: int) -> RLConfig
             "rollout": {"kind": "sglang"},
             "max_staleness": 1,
             "seed": seed,
+            **({"ema_decay": 0.995} if algorithm == "opd" else {}),
         },
         where="learning bench",
     )
@@ -65,28 +93,31 @@ def main() -> None:
     from launch.training import rl
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path)
     parser.add_argument("--algorithms", default="grpo,verbal_feedback,opd")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--rollouts", type=int, default=24 * PROMPTS * SAMPLES)
     asked = parser.parse_args()
     out = asked.out.absolute()
-    before = held_out(asked.model, out / "before", 0)
+    model = asked.model or midtrained(out / "base")
+    before = held_out(model, out / "before", 0)
+    curves: dict[str, list[float]] = {}
     for algorithm in asked.algorithms.split(","):
         differences = []
         for seed in map(int, asked.seeds.split(",")):
             folder = out / f"{algorithm}-{seed}"
-            run = rl(rl_config(asked.model, algorithm, seed, asked.rollouts), folder, 1)
+            run = rl(rl_config(model, algorithm, seed, asked.rollouts), folder, 1)
             (task,) = compare(before, held_out(folder / "hf", out / f"{algorithm}-{seed}-after", 0)).tasks
             d = task.difference
             differences.append(d)
             minutes = sum(line["seconds/step"] for line in run.read_metrics("rl")) / 60
-            curve = [line["reward/mean"] for line in run.read_metrics("rl")]
+            curve = curves[f"{algorithm} seed {seed}"] = [line["reward/mean"] for line in run.read_metrics("rl")]
+            write_bytes(out / "curves.json", orjson.dumps(curves))
             print(
                 f"{algorithm} seed {seed}: {task.before:.3f} -> {task.after:.3f}, "
                 f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}], "
-                f"training reward {curve[0]:.3f} -> {curve[-1]:.3f}, {minutes:.1f} minutes",
+                f"training reward {curve[0]:.3f} -> {curve[-1]:.3f}, {minutes:.1f} minutes in steps",
                 flush=True,
             )
         n = len(differences)
