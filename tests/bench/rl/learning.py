@@ -4,11 +4,12 @@
                                       [--rollouts 2304]
 
 MODEL: a midtrained folder; without it one is made by the quickstart's own stages (BASE). Every algorithm gets the
-same budget of rollouts, in steps of 12 prompts: 8 samples each, or 4 drafts and at most as many refinements for
-verbal_feedback. Held-out questions share no story with training; greedy. Prints every seed's paired difference and
-its training rewards (all of them in OUT/curves.json), and per algorithm the mean over seeds with the mean of their
-95 % intervals (stories resampled; the questions are the same for all seeds). Up to 20 minutes per algorithm and seed
-on two quiet cores, so `osim bench` leaves it out. Interrupted, the same command goes on.
+same budget of rollouts, 96 a step: 12 prompts of 8 samples (grpo) or of 4 drafts and at most as many refinements
+(verbal_feedback), or 96 prompts of one sample (opd). Held-out questions share no story with training; greedy. Prints
+every seed's paired difference and its training rewards (all of them in OUT/curves.json), and per algorithm the mean
+over seeds with the mean of their 95 % intervals (stories resampled; the questions are the same for all seeds). Up to
+20 minutes per algorithm and seed on two quiet cores, so `osim bench` leaves it out. Interrupted, the same command
+goes on.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from eval.compare import compare
 from eval.results import Results
 from rl.config import RLConfig
 
-PROMPTS, SAMPLES = 12, 8
+ROLLOUTS_PER_STEP = 96
 QUESTIONS = 500
 BASE = ("corpus.stories=9500", "midtrain.steps=1350")
 """Changes to the quickstart: a third longer."""
@@ -36,6 +37,9 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "verbal_feedback": {"name": "verbal_feedback"},
     "opd": {"name": "opd", "teacher": "ema", "divergence": "top_k"},
 }
+SAMPLES = {"grpo": 8, "verbal_feedback": 4, "opd": 1}
+"""A draft of verbal_feedback may have a refinement beside it; distillation compares no samples of one prompt."""
+PROMPTS = {"grpo": 12, "verbal_feedback": 12, "opd": 96}
 
 
 def midtrained(folder: Path) -> Path:
@@ -54,21 +58,27 @@ def midtrained(folder: Path) -> Path:
 
 def rl_config(model: Path, algorithm: str, seed: int, rollouts: int) -> RLConfig:
     """Equal rollouts for every algorithm."""
-    samples = SAMPLES // 2 if algorithm == "verbal_feedback" else SAMPLES
+    steps = rollouts // ROLLOUTS_PER_STEP
     return validate(
         RLConfig,
         {
             "model": str(model),
-            "tasks": [{"task": "hitom_mini", "rows": 400, "algorithm": ALGORITHMS[algorithm]}],
-            "steps": rollouts // (PROMPTS * SAMPLES),
-            "groups_per_step": PROMPTS,
-            "samples_per_prompt": samples,
+            "tasks": [
+                {
+                    "task": "hitom_mini",
+                    "rows": max(400, steps * PROMPTS[algorithm]),
+                    "algorithm": ALGORITHMS[algorithm],
+                },
+            ],
+            "steps": steps,
+            "groups_per_step": PROMPTS[algorithm],
+            "samples_per_prompt": SAMPLES[algorithm],
             "sampling": {"max_tokens": 32, "max_context_tokens": 1024},
             "optimizer": {"lr": 3e-4, "schedule": "constant"},
             "rollout": {"kind": "sglang"},
             "max_staleness": 1,
+            "ema_decay": 0.995 if algorithm == "opd" else None,
             "seed": seed,
-            **({"ema_decay": 0.995} if algorithm == "opd" else {}),
         },
         where="learning bench",
     )
@@ -97,7 +107,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--algorithms", default="grpo,verbal_feedback,opd")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rollouts", type=int, default=24 * PROMPTS * SAMPLES)
+    parser.add_argument("--rollouts", type=int, default=24 * ROLLOUTS_PER_STEP)
     asked = parser.parse_args()
     out = asked.out.absolute()
     model = asked.model or midtrained(out / "base")
