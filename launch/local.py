@@ -87,7 +87,7 @@ def run_local(
         ranks: list[_Rank] = []
         try:
             for number in range(world_size):
-                url = (Path(folder) / "store").as_uri()
+                url = f"file://{folder}/store"  # not as_uri(): torch does not decode what that encodes
                 command = [str(run_dir), "--rank", str(number), "--world-size", str(world_size), "--rendezvous", url]
                 ranks.append(_start(number, [module, *command, *arguments], run_dir, environment or {}, world_size))
             _wait(ranks, stop, on_poll, stop_grace_s)

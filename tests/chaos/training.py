@@ -31,10 +31,10 @@ def rank(module: str, run: str, rendezvous: str, rank: int, world_size: int, tim
 
 def start(module: str, run: Path, ranks: int = 1, *, timeout_s: float | None = None) -> list[Child]:
     """All ranks of a run, each in a session of its own; output in RUN/logs/chaosR.log."""
-    rendezvous = run / "rendezvous"
+    rendezvous = run / "rendezvous"  # not as_uri(): torch does not decode what that encodes
     rendezvous.unlink(missing_ok=True)
     return [
-        call(rank, module, str(run), rendezvous.as_uri(), i, ranks, timeout_s, log=run / "logs" / f"chaos{i}.log")
+        call(rank, module, str(run), f"file://{rendezvous}", i, ranks, timeout_s, log=run / "logs" / f"chaos{i}.log")
         for i in range(ranks)
     ]
 

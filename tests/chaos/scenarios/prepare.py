@@ -85,7 +85,8 @@ class Prepare(Scenario):
                 return f"{mine.name} is missing"
             if suffix == ".manifest.json":
                 ours, other = read_json(mine), read_json(theirs)
-                if {**ours, "command": ()} != {**other, "command": ()}:
+                told = {"command": (), "seal": ""}  # the seal covers the command
+                if {**ours, **told} != {**other, **told}:
                     return "the manifests differ"
             elif hash_file(mine) != hash_file(theirs):
                 return f"{mine.name} differs"
