@@ -10,7 +10,7 @@ A replacement is tried again while the server or its port is what fails; any oth
 cannot be read) ends it. When no engine is left then, the waiting requests fail at once with that error's text.
 
 Weight updates go to every live engine, bucket by bucket; an engine that fails an update is replaced too. An update
-that reaches no engine is an EngineError.
+waits for an engine that answers before it begins; one that loses all of them on its way is an EngineError.
 """
 
 from __future__ import annotations
@@ -194,6 +194,14 @@ class EnginePool(StreamedUpdates):
 
     async def _choose(self, ids: Sequence[int]) -> Member:
         """The live engine that ranks first for this prompt and is not overloaded; waits while there is none."""
+        live = await self._live()
+        head = array("I", ids[:AFFINITY_TOKENS]).tobytes()
+        ranked = sorted(live, key=lambda m: hashlib.blake2b(m.key + head, digest_size=8).digest())
+        limit = OVERLOAD_FLOOR + OVERLOAD * sum(m.load for m in live) / len(live)
+        return next((m for m in ranked if m.load <= limit), ranked[0])
+
+    async def _live(self) -> list[Member]:
+        """The engines that are up; while there is none, waits for a replacement. EngineError: none comes."""
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
                 while not (live := [m for m in self._members if m.up]):
@@ -204,10 +212,7 @@ class EnginePool(StreamedUpdates):
         except TimeoutError:
             waited = f"no engine came back within {self._config.start_timeout_s:g} s"
             raise EngineError(f"{waited}{self._troubles()}") from None
-        head = array("I", ids[:AFFINITY_TOKENS]).tobytes()
-        ranked = sorted(live, key=lambda m: hashlib.blake2b(m.key + head, digest_size=8).digest())
-        limit = OVERLOAD_FLOOR + OVERLOAD * sum(m.load for m in live) / len(live)
-        return next((m for m in ranked if m.load <= limit), ranked[0])
+        return live
 
     async def abort(self, request_id: str | None = None) -> None:
         await self._each(lambda e: e.abort(request_id))
@@ -250,7 +255,12 @@ class EnginePool(StreamedUpdates):
     # Weights
 
     async def update_weights(self, source: Path | Iterable[NamedTensor], version: int) -> None:
-        """Like every engine's; a stream is copied to disk on its way, for servers that must be replaced later."""
+        """Like every engine's; a stream is copied to disk on its way, for servers that must be replaced later.
+
+        An engine that died since the last request is found and replaced first: a stream cannot begin again.
+        """
+        while not any(await asyncio.gather(*(self._answers(m) for m in await self._live()))):
+            pass
         async with self._updating:
             if isinstance(source, Path):
                 await self._each(lambda e: e.update_weights(source, version))

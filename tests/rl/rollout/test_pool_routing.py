@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from envs.engine import EngineError, Sampling
 from rl.rollout.config import RolloutConfig
@@ -109,6 +110,49 @@ def test_a_replacement_that_cannot_be_made_fails_the_waiting_requests_at_once(ch
         with pytest.raises(EngineError, match="no engine is up; IsADirectoryError"):
             await pool.flush()
         await pool.close()
+
+    runner.run(scenario())
+
+
+def test_an_update_begins_once_a_dead_engine_is_replaced(idle_pool, runner, monkeypatch):
+    """The only server died after the last rollout: nobody noticed yet, and the stream of weights exists once."""
+    answering: set[SGLangEngine] = set()
+    received: list[tuple[SGLangEngine, int]] = []
+
+    async def answers(engine: SGLangEngine) -> bool:
+        return engine in answering
+
+    async def begins(engine: SGLangEngine) -> None:
+        if engine not in answering:
+            raise EngineError(f"{engine.name}: connection reset")
+
+    async def loads(engine: SGLangEngine, bucket, *, final_version: int | None = None) -> None:
+        received.append((engine, final_version or 0))
+
+    async def ends(engine: SGLangEngine) -> None:
+        pass
+
+    async def revive(member: Member) -> None:
+        await asyncio.sleep(0)
+        member.engine, member.up = SGLangEngine("http://127.0.0.1:1", idle_pool._model), True
+        answering.add(member.engine)
+
+    for name, double in {
+        "answers": answers,
+        "begin_update": begins,
+        "load_bucket": loads,
+        "end_update": ends,
+    }.items():
+        monkeypatch.setattr(SGLangEngine, name, double)
+    monkeypatch.setattr(idle_pool, "_revive", revive)
+    del idle_pool._members[1:]
+    idle_pool._config = idle_pool._config.model_copy(update={"start_timeout_s": 60.0})
+
+    async def scenario() -> None:
+        await asyncio.wait_for(idle_pool.update_weights(iter([("w", torch.zeros(2))]), 1), 60)
+        assert [(e in answering, version) for e, version in received] == [(True, 1)]
+        assert idle_pool.replacements == 1
+        await idle_pool.close()
 
     runner.run(scenario())
 
