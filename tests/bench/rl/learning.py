@@ -1,7 +1,7 @@
 """Does RL raise held-out accuracy? grpo, verbal_feedback and opd on generated Hi-ToM questions, real SGLang rollouts.
 
     python -m tests.bench.rl.learning OUT [--model MODEL] [--algorithms grpo,verbal_feedback,opd] [--seeds 0,1,2]
-                                      [--rollouts 2304]
+                                      [--rollouts 9216]
 
 MODEL: a midtrained folder; without it one is made by the quickstart's own stages (BASE). Every algorithm gets the
 same budget of rollouts, 96 a step: 12 prompts of 8 samples (grpo) or of 4 drafts and at most as many refinements
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--algorithms", default="grpo,verbal_feedback,opd")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rollouts", type=int, default=24 * ROLLOUTS_PER_STEP)
+    parser.add_argument("--rollouts", type=int, default=96 * ROLLOUTS_PER_STEP)
     asked = parser.parse_args()
     out = asked.out.absolute()
     model = asked.model or midtrained(out / "base")
