@@ -127,7 +127,7 @@ def test_each_clients_budget_goes_on_where_its_own_models_left_it(tmp_path: Path
     from rl.generation import Generation
 
     generation = Generation.__new__(Generation)
-    generation.ledger = Ledger(tmp_path / "ledger")
+    generation.ledger, generation._clients = Ledger(tmp_path / "ledger"), []
     for model, usd in (("first", 1.0), ("first", 0.5), ("second", 0.25)):
         generation.ledger.put_call(replace(CALL, model=model, cost_usd=usd))
     generation.ledger.flush()
