@@ -1,7 +1,7 @@
 """Corpora to indexed shards and back: read, render, tokenize, mask, pack, verify. No torch, no megatron.
 
 Get       fetch (from the hub) · ground (give rows a social context)
-Read      rows (any file) → jsonl (jsonl_scan: plain rows), parquet · conversation (a row) · columns (batches), texts
+Read      rows (any file) → jsonl, parquet · conversation (a row) · columns (batches), texts
 Filter    decontaminate, near_duplicates → removal (lists of rows to leave out) · shingles (n-grams, MinHash)
 Render    renderer (template, mask; RL uses it too) · routing (rule of each source), column_rules · long_rows
 Tokenize  tokenizer (train one) · encoding, joined_texts · selfcheck (is the fast one right?) · assemble (batches)

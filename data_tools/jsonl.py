@@ -3,9 +3,8 @@
 A plain file can be read in byte spans: a row belongs to the span in which its first byte lies, so spans that tile
 a file read every row exactly once wherever they cut. A compressed file is one span.
 
-A block of the plainest rows is scanned as bytes (jsonl_scan.py), another one decoded in one call. Only a block that
-holds anything unusual (a bad row, a blank line, messages in `extra_info`) is decoded again line by line, which finds
-out what it is.
+A block is decoded in one call. Only a block that holds anything unusual (a bad row, a blank line, messages in
+`extra_info`) is decoded again line by line, which finds out what it is.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ from data_tools.conversation import (
     Span,
     UnusableRow,
 )
-from data_tools.jsonl_scan import scan_rows
 from data_tools.texts import Texts
 
 _BLANK_STARTS = (b"\n\n", b"\n\r", b"\n ", b"\n\t")
@@ -102,14 +100,6 @@ def is_compressed(path: Path) -> bool:
 
 def _decode_block(number: int, block: _Block, bytes_read: int) -> RowBatch:
     """The rows of a block; `number` is that of its first row."""
-    scanned = _scan(block.data)
-    if scanned is not None:
-        rows = len(scanned)
-
-        def locate_all() -> NDArray[np.int64]:
-            return block.position + _line_starts(block.data)
-
-        return RowBatch(scanned, [None] * rows, np.arange(number, number + rows), locate_all, [], bytes_read)
     bad: list[BadRow] = []
     lines = _decode_at_once(block.data)
     if lines is None:
@@ -125,20 +115,6 @@ def _decode_block(number: int, block: _Block, bytes_read: int) -> RowBatch:
         return block.position + (_line_starts(block.data) if starts is None else starts)
 
     return RowBatch(_columns(lines), [line.id for line in lines], numbers, locate, bad, bytes_read)
-
-
-def _scan(data: bytes) -> Columns | None:
-    """The rows of a block where all of them are of the plainest kind, without ids."""
-    if len(data) > MAX_ROW_BYTES:
-        return None
-    try:
-        rows = scan_rows(data)
-        if rows is None:
-            return None
-        contents = Texts.checked(rows.text, rows.offsets)
-    except ValueError:  # not UTF-8
-        return None
-    return Columns(contents, rows.roles, rows.counts, rows.sources)
 
 
 def _columns(lines: list[_Line]) -> Columns:

@@ -23,14 +23,6 @@ class Texts(Sequence[str]):
         """From strings; the same object where they are one already."""
         return strings if isinstance(strings, Texts) else cls(pa.array(list(strings), pa.large_string()))
 
-    @classmethod
-    def checked(cls, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Texts:
-        """The strings between `offsets` (int64[N + 1]) of `data`. Raises ValueError where one is not UTF-8."""
-        array = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
-        if data.max(initial=0) >= 128:
-            array.validate(full=True)
-        return cls(array)
-
     @property
     def offsets(self) -> NDArray[np.int64]:
         """int64[N + 1], where each string starts in `data`."""
