@@ -109,6 +109,14 @@ def after_fault(
     return Outcome(Verdict.SAME if killed else Verdict.REFUSED, said or "resumed")
 
 
+def refusals_of_two(first: Child, second: Child, deadline_s: float) -> list[str]:
+    """What those said that were refused, of two runs at the same moment. At least one must end well."""
+    ended = [child.wait(deadline_s) for child in (first, second)]
+    if 0 not in ended:
+        raise Lost(f"both ended with {ended}: {first.text()} {second.text()}")
+    return [require_refusal(child) for child in (first, second) if child.code]
+
+
 def tail(text: str, lines: int = 12) -> str:
     """The last lines."""
     return "\n".join(text.splitlines()[-lines:])

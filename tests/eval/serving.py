@@ -6,10 +6,8 @@ that the same weights can be evaluated as local weights and as an API.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from envs.types import Message
+from tests.loopback import served_in_a_thread
 
 Answer = Callable[[dict[str, Any]], Awaitable[str]]
 
@@ -38,7 +37,7 @@ class Served:
 @contextmanager
 def answering(answer: Answer) -> Iterator[Served]:
     """Serve /v1/chat/completions on a free port until the body ends."""
-    served, ready, done = Served(), threading.Event(), threading.Event()
+    served = Served()
 
     async def complete(request: web.Request) -> web.Response:
         body = await request.json()
@@ -49,26 +48,11 @@ def answering(answer: Answer) -> Iterator[Served]:
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return web.json_response({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage})
 
-    async def serve() -> None:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", complete)
-        runner = web.AppRunner(app, shutdown_timeout=0.2)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        served.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        ready.set()
-        await asyncio.to_thread(done.wait)
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="chat-server")
-    thread.start()
-    try:
-        assert ready.wait(30)
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", complete)
+    with served_in_a_thread(app) as address:
+        served.url = f"{address}/v1"
         yield served
-    finally:
-        done.set()
-        thread.join(30)
 
 
 def engine_answers(model: Path) -> Answer:

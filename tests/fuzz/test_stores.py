@@ -32,6 +32,7 @@ from envs.ledger.codec import decode_trace, encode_row, encode_trace
 from envs.ledger.schema import blob_hash, expand
 from envs.types import Episode, JudgeCall, Message, Row, Say, Score, SeatTrace, Segment
 from tests.fuzz.harness import files, fuzz, garbage, memory_limit, mutated, survives, texts, to_json
+from tests.loopback import listening
 
 
 def records_of(package: str) -> list[Mapping[str, Any]]:
@@ -235,11 +236,11 @@ def test_any_body_of_an_endpoint_is_an_answer_or_a_failure(monkeypatch: pytest.M
     async def talk() -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.2)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        endpoint = Endpoint(model="m", base_url=f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
+        async with listening(app) as address:
+            await send(f"{address}/v1")
+
+    async def send(base_url: str) -> None:
+        endpoint = Endpoint(model="m", base_url=base_url)
         transport = Transport(endpoint, resolve(endpoint, {}))
         request = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -258,7 +259,6 @@ def test_any_body_of_an_endpoint_is_an_answer_or_a_failure(monkeypatch: pytest.M
             assert isinstance(retry, Failure) and retry.kind == "rate_limit"
         finally:
             await transport.close()
-            await runner.cleanup()
 
     with memory_limit():
         asyncio.run(talk())

@@ -25,6 +25,7 @@ from envs.ledger import LedgerReader
 from launch import cli
 from tests.eval.toy_tasks import JUDGED
 from tests.fuzz.harness import to_json
+from tests.loopback import served_in_a_thread
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {
@@ -81,7 +82,6 @@ def assert_clean_ledger(folder: Path) -> None:
 def parrot_server() -> Iterator[str]:
     """A chat endpoint that repeats its caller's header in answers and errors. Yields its address."""
     asked: dict[str, int] = {}
-    address, ready, done = [""], threading.Event(), threading.Event()
 
     async def complete(request: web.Request) -> web.Response:
         body = await request.json()
@@ -101,31 +101,11 @@ def parrot_server() -> Iterator[str]:
     async def models(request: web.Request) -> web.Response:
         return web.json_response({"error": request.headers.get("Authorization", "")}, status=401)
 
-    async def serve() -> None:
-        import asyncio
-
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", complete)
-        app.router.add_get("/v1/models", models)
-        runner = web.AppRunner(app, shutdown_timeout=0.2)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        address[0] = f"127.0.0.1:{runner.addresses[0][1]}/v1"
-        ready.set()
-        await asyncio.to_thread(done.wait)
-        await runner.cleanup()
-
-    import asyncio
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="parrot")
-    thread.start()
-    try:
-        assert ready.wait(60)
-        yield address[0]
-    finally:
-        done.set()
-        thread.join(30)
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", complete)
+    app.router.add_get("/v1/models", models)
+    with served_in_a_thread(app) as address:
+        yield f"{address.removeprefix('http://')}/v1"
 
 
 @contextmanager

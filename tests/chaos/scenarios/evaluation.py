@@ -12,7 +12,17 @@ from typing import Any, ClassVar
 from envs.ledger import LEDGER_FILE, LedgerReader
 from eval.results import RESULTS_FILE, Results
 from tests.chaos import faults
-from tests.chaos.base import Lost, Outcome, Scenario, Verdict, after_fault, require_refusal, require_same, resumed
+from tests.chaos.base import (
+    Lost,
+    Outcome,
+    Scenario,
+    Verdict,
+    after_fault,
+    refusals_of_two,
+    require_refusal,
+    require_same,
+    resumed,
+)
 from tests.chaos.endpoint import PASSING, Endpoint
 from tests.chaos.process import Child, execute, osim
 from tests.eval.toy_tasks import JUDGED, VOWELS
@@ -211,10 +221,7 @@ class Evaluation(Scenario):
                 time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.3))
         second = self.start(run, run.parent / "log.2", VOWELS if kind.endswith("different") else JUDGED)
-        ended = [child.wait(DEADLINE_S) for child in (first, second)]
-        if 0 not in ended:
-            raise Lost(f"both ended with {ended}: {first.text()} {second.text()}")
-        said = [require_refusal(c) for c in (first, second) if c.code]
+        said = refusals_of_two(first, second, DEADLINE_S)
         resumed(lambda: self.start(run), DEADLINE_S, lambda: self.difference(run))
         return Outcome(Verdict.REFUSED if said else Verdict.SAME, "; ".join(said))
 

@@ -10,7 +10,17 @@ from typing import ClassVar
 
 from common.files import read_jsonl
 from tests.chaos import faults
-from tests.chaos.base import Lost, Outcome, Scenario, Verdict, after_fault, require_refusal, require_same, resumed
+from tests.chaos.base import (
+    Lost,
+    Outcome,
+    Scenario,
+    Verdict,
+    after_fault,
+    refusals_of_two,
+    require_refusal,
+    require_same,
+    resumed,
+)
 from tests.chaos.endpoint import PASSING, Endpoint
 from tests.chaos.process import Child, execute, osim
 from tests.chaos.samples import ROUTING, write_rows
@@ -169,10 +179,7 @@ class Ground(Scenario):
         first = self.start(folder, folder.parent / f"{folder.name}.1")
         time.sleep(rng.uniform(0, 0.3))
         second = self.start(folder, folder.parent / f"{folder.name}.2")
-        ended = [child.wait(DEADLINE_S) for child in (first, second)]
-        if 0 not in ended:
-            raise Lost(f"both ended with {ended}: {first.text()} {second.text()}")
-        said = [require_refusal(c) for c in (first, second) if c.code]
+        said = refusals_of_two(first, second, DEADLINE_S)
         require_same(self.difference(folder))
         if self.endpoint.injected > ROWS:
             raise Lost(f"{self.endpoint.injected} questions for {ROWS} rows: asked and paid twice")

@@ -15,7 +15,17 @@ import psutil
 from common.files import hash_file, read_json
 from data_tools.shards import SUFFIXES
 from tests.chaos import faults
-from tests.chaos.base import Lost, Outcome, Scenario, Verdict, after_fault, require_refusal, require_same, resumed
+from tests.chaos.base import (
+    Lost,
+    Outcome,
+    Scenario,
+    Verdict,
+    after_fault,
+    refusals_of_two,
+    require_refusal,
+    require_same,
+    resumed,
+)
 from tests.chaos.process import Child, execute, osim
 from tests.chaos.samples import ROUTING, write_rows
 from tests.megatron_osim.corpus import make_tokenizer
@@ -175,10 +185,7 @@ class Prepare(Scenario):
         first = self.start(folder, folder.parent / f"{folder.name}.1")
         time.sleep(rng.uniform(0, 0.3))
         second = self.start(folder, folder.parent / f"{folder.name}.2")
-        ended = [child.wait(DEADLINE_S) for child in (first, second)]
-        if 0 not in ended:
-            raise Lost(f"both ended with {ended}: {first.text()} {second.text()}")
-        said = [require_refusal(c) for c in (first, second) if c.code]
+        said = refusals_of_two(first, second, DEADLINE_S)
         require_same(self.difference(folder))
         return Outcome(Verdict.REFUSED if said else Verdict.SAME, "; ".join(said))
 

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from rl.rollout.http import HttpFailed, JsonHttp, Reply
+from tests.loopback import listening
 
 
 class Upstream:
@@ -40,16 +41,12 @@ async def upstream() -> AsyncIterator[tuple[Upstream, JsonHttp]]:
     server = Upstream()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    http = JsonHttp(f"http://127.0.0.1:{runner.addresses[0][1]}/")
-    try:
-        yield server, http
-    finally:
-        await http.close()
-        await runner.cleanup()
+    async with listening(app, handler_cancellation=True) as address:
+        http = JsonHttp(f"{address}/")
+        try:
+            yield server, http
+        finally:
+            await http.close()
 
 
 def test_bodies_statuses_and_texts_come_back_and_connections_are_kept() -> None:
