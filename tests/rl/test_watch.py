@@ -21,6 +21,7 @@ from envs.play import play
 from envs.players.scripted import ScriptedPlayer
 from envs.types import Episode, FailureReason, Finding, JudgeCall, Row, Unscored
 from rl.config import RLConfig
+from rl.generation import Generation
 from rl.watch.alarm import Alarm, detector_alarms, raise_stops
 from rl.watch.config import AnchorConfig, HumanReferenceConfig, SecondJudgeConfig, WatchConfig
 from rl.watch.likeness import read_turns
@@ -124,8 +125,6 @@ def test_an_episode_that_a_failure_cut_short_is_no_second_opinion(tmp_path: Path
 
 
 def test_each_clients_budget_goes_on_where_its_own_models_left_it(tmp_path: Path) -> None:
-    from rl.generation import Generation
-
     generation = Generation.__new__(Generation)
     generation.ledger, generation._clients = Ledger(tmp_path / "ledger"), []
     for model, usd in (("first", 1.0), ("first", 0.5), ("second", 0.25)):
@@ -216,17 +215,22 @@ def test_a_time_budget_stops_saves_and_goes_on_when_raised(model, ranks, tmp_pat
     assert runs.weights(stopped.path) == runs.weights(whole.path)
 
 
+def closed_generations(monkeypatch: pytest.MonkeyPatch) -> list[Generation]:
+    """Grows by each generation that is closed from now on."""
+    closed: list[Generation] = []
+    close = Generation.close
+    monkeypatch.setattr(Generation, "close", lambda self: (closed.append(self), close(self)))
+    return closed
+
+
 def test_engines_are_ended_when_the_run_cannot_be_tracked(model, ranks, tmp_path: Path, monkeypatch) -> None:
     from rl import session
-    from rl.generation import Generation
 
     def missing(*_: object) -> None:
         raise UsageError("wandb is not installed")
 
-    closed: list[Generation] = []
-    close = Generation.close
+    closed = closed_generations(monkeypatch)
     monkeypatch.setattr(session, "WandbTracker", missing)
-    monkeypatch.setattr(Generation, "close", lambda self: (closed.append(self), close(self)))
     config = runs.config(model, {"name": "grpo"}, steps=1, wandb={"project": "test"})
     with pytest.raises(UsageError, match="not installed"):
         session.Session(config, RunFolder.prepare(tmp_path / "run", config), ranks)
@@ -235,7 +239,6 @@ def test_engines_are_ended_when_the_run_cannot_be_tracked(model, ranks, tmp_path
 
 def test_engines_are_ended_when_the_tracker_cannot_be_closed(model, ranks, tmp_path: Path, monkeypatch) -> None:
     from rl import session
-    from rl.generation import Generation
 
     class FullDisk:
         def __init__(self, *_: object) -> None: ...
@@ -243,10 +246,8 @@ def test_engines_are_ended_when_the_tracker_cannot_be_closed(model, ranks, tmp_p
         def close(self) -> None:
             raise OSError("no space left on device")
 
-    closed: list[Generation] = []
-    close = Generation.close
+    closed = closed_generations(monkeypatch)
     monkeypatch.setattr(session, "WandbTracker", FullDisk)
-    monkeypatch.setattr(Generation, "close", lambda self: (closed.append(self), close(self)))
     config = runs.config(model, {"name": "grpo"}, steps=1, wandb={"project": "test"})
     opened = session.Session(config, RunFolder.prepare(tmp_path / "run", config), ranks)
     with pytest.raises(OSError, match="no space"):
