@@ -39,7 +39,6 @@ class Checked:
     """For people."""
     spent: tuple[JudgeCall, ...]
     """API calls that the check itself made."""
-    cost_at_most_usd: float
     seconds: float | None
 
 
@@ -72,11 +71,10 @@ async def preflight(
         fix = "make room as said above" if room else "correct what is named above"
         raise UsageError(f"not everybody answers{listing}", where="dry run", fix=fix)
     lines += _room(plan, estimate, max_context)
-    most = _cost(estimate, client, most=True)
     seconds = _seconds(plan, estimate, rate)
     lines += _table(estimate)
     lines += _totals(estimate, client, seconds, disk)
-    return Checked(estimate, tuple(lines), tuple(spent), most, seconds)
+    return Checked(estimate, tuple(lines), tuple(spent), seconds)
 
 
 @dataclass(frozen=True)
