@@ -1,13 +1,13 @@
 """Sections about a run folder that are no results: where it comes from, what it cost, how far it is, human-likeness.
 
-Reads only. Files of another version or half-written ones are left out, never an error: a run may be under way.
+Reads only. Files of another version or half-written ones are left out, never an error: a run may be under way. A
+damaged manifest is said to be so.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,11 @@ def _manifest_facts(folder: Path) -> dict[str, str]:
     facts = {"folder": folder.name}
     manifest = RunFolder(folder).manifest
     if manifest.is_file():
-        with suppress(DataError), data_errors(str(manifest), fix=RESTORE):
-            facts |= _facts_of(read_json_object(manifest))
+        try:
+            with data_errors(str(manifest), fix=RESTORE):
+                facts |= _facts_of(read_json_object(manifest))
+        except DataError as e:
+            facts["manifest"] = _short(e.what)  # replaced by a rename: a broken one is not half-written
     return facts
 
 

@@ -277,3 +277,10 @@ def test_a_report_names_no_folder_of_the_machine_it_was_made_on(tmp_path: Path) 
         "osim eval run data=rows rows.fantom=fantom.jsonl out client.judge.base_url=http://host:1/v1 runs/b/hf"
     )
     assert (facts.facts["input model"], facts.facts["input judge"]) == ("model 0a1b", "m at https://host/v1")
+
+
+def test_a_report_says_that_a_manifest_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"command": 7}')
+    facts = provenance([tmp_path])
+    assert isinstance(facts, Facts)
+    assert facts.facts["manifest"].startswith("cannot be read: TypeError")
