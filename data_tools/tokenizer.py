@@ -74,7 +74,7 @@ def open_tokenizer(folder: Path) -> Tokenizer:
         raise DataError("no tokenizer.json", where=str(folder), fix=fix)
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as e:
+    except Exception as e:  # the library raises nothing narrower
         raise DataError(f"not a tokenizer: {e}", where=str(path), fix=fix) from e
     if any(ident >= MAX_TOKEN_ID for ident in tokenizer.get_vocab().values()):
         raise DataError("token ids beyond 31 bits", where=str(path), fix=fix)
