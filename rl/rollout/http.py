@@ -1,8 +1,9 @@
 """JSON over HTTP to one server, for engine clients that keep hundreds of requests in flight.
 
-A protocol of asyncio around httptools (llhttp, uvicorn's parser), because the same requests of SGLangEngine take 2.7 to
-3 times as long on aiohttp (docs/benchmarks.md). A connection carries one request at a time; one that failed, timed out or was cancelled is dropped, which aborts the request on the
-server. Connections belong to the event loop that made them.
+A protocol of asyncio around httptools (llhttp, uvicorn's parser), because the same requests of SGLangEngine take 2.7
+to 3 times as long on aiohttp (docs/benchmarks.md). A connection carries one request at a time; one that failed, timed
+out or was cancelled is dropped, which aborts the request on the server. Connections belong to the event loop that
+made them.
 """
 
 from __future__ import annotations
