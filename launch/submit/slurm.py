@@ -19,7 +19,7 @@ ALIVE = WAITING | {"RUNNING", "CONFIGURING", "COMPLETING", "RESIZING", "SIGNALIN
 RESUMABLE = frozenset({"CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "REVOKED"})
 """Ends that say nothing against the run: the same command goes on."""
 MAX_DIGITS = 19
-FIELD = re.compile(r"(\w+(?::\w+)?)=(.*?)(?= \w+(?::\w+)?=|$)")
+FIELD_NAME = re.compile(r"[\w:/]+")
 REASONS = {
     "Resources": "no free nodes yet",
     "Priority": "other jobs go first",
@@ -132,7 +132,7 @@ def parse_scontrol(lines: Sequence[str]) -> JobState | None:
     """The worst of all parts of a job in `scontrol --oneliner show job`."""
     parts = []
     for line in lines:
-        fields = dict(FIELD.findall(line))
+        fields = _fields(line)
         if "JobState" not in fields:
             continue
         code, _, number = fields.get("ExitCode", "0:0").partition(":")
@@ -150,6 +150,19 @@ def parse_scontrol(lines: Sequence[str]) -> JobState | None:
             )
         )
     return _worst(parts)
+
+
+def _fields(line: str) -> dict[str, str]:
+    """NAME=VALUE pairs apart by blanks; a value may hold blanks."""
+    values: dict[str, list[str]] = {}
+    value: list[str] = []
+    for word in line.split(" "):
+        name, equals, rest = word.partition("=")
+        if equals and FIELD_NAME.fullmatch(name):
+            value = values[name] = [rest]
+        else:
+            value.append(word)
+    return {name: " ".join(words) for name, words in values.items()}
 
 
 def _accounted(shell: Shell, job_id: str) -> JobState | None:

@@ -72,6 +72,8 @@ AGENT_TALK = _any(
     "is there anything else i can", "i apologize for", "our policy", "happy to assist",
 )  # fmt: skip
 IDENTIFIER = re.compile(r"#?\b\w*\d{4,}\w*|\b\w+_\w+_\d+|\S+@\S+\.\w+")
+LONGEST_IDENTIFIER = 320
+"""Characters of the longest mail address; a longer word is none, and the search takes their square."""
 
 
 def measure(turns: Sequence[str]) -> dict[str, float]:
@@ -90,7 +92,11 @@ def measure(turns: Sequence[str]) -> dict[str, float]:
         "repetition": float(any(count > REPEATS for count in trigrams.values())),
         "agent talk": float(any(AGENT_TALK.search(text) for text in texts)),
         "front-loading": sum(counts[:2]) / sum(counts),
-        "identifiers": fmean(len(IDENTIFIER.findall(text)) for text in texts),
+        "identifiers": fmean(sum(map(_identifiers, text.split())) for text in texts),
         "words per turn": fmean(counts),
         "opening words": float(counts[0]),
     }
+
+
+def _identifiers(word: str) -> int:
+    return len(IDENTIFIER.findall(word)) if len(word) <= LONGEST_IDENTIFIER else 0
