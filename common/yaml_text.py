@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from common.errors import SHAPE_ERRORS
+
 MAX_NODES = 100_000
 """Values of one document, with each alias counted as all that it stands for."""
 MAX_DEPTH = 50
@@ -41,7 +43,7 @@ def parse_yaml(text: str) -> Any:
         raise
     except yaml.YAMLError as e:
         raise NotYaml(str(e)) from e
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as e:
+    except SHAPE_ERRORS as e:
         # The library's constructors for tagged scalars and dates let these through.
         raise NotYaml(f"{type(e).__name__}: {e}") from e
     _check_size(value)
