@@ -154,12 +154,14 @@ def check_gap(
         ("largest", gap.max, gates.max_logprob_gap),
         ("mean", gap.mean, gates.mean_logprob_gap),
     ):
-        if bound is None or value <= bound or gap.worst is None:
+        if bound is None or value <= bound:
             continue
-        more = evidence(gap.worst) if evidence else ""
+        more = ""
+        if gap.worst is not None:
+            more = f"; largest at {gap.worst}{evidence(gap.worst) if evidence else ''}"
         raise GateError(
             f"{name} log-prob difference between engine and trainer is {value:.3g} over {gap.tokens} tokens, "
-            f"the bound is {bound:.3g}; largest at {gap.worst}{more}",
+            f"the bound is {bound:.3g}{more}",
             where=where,
             fix="the side that changed its answer, or both precisions and weights, must be looked at; set "
             "gates.max_logprob_gap to what this precision can hold (bf16: null, with gates.mean_logprob_gap: 0.03)",

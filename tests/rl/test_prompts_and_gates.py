@@ -14,7 +14,7 @@ from common.errors import GateError, UsageError
 from envs.tasks.humanual.task import EXAMPLES
 from envs.types import FailureReason, Row, Unscored
 from rl.config import GateConfig, TaskConfig
-from rl.gates import check_failures, check_gap, largest_gaps, measure_gap
+from rl.gates import LogprobGap, check_failures, check_gap, largest_gaps, measure_gap
 from rl.prompts import PromptStream, Source
 from rl.samples import sample_of
 from tests.rl.algorithms.builders import rollout
@@ -64,6 +64,11 @@ def test_a_gap_above_its_bound_or_not_a_number_stops_the_run(value: float) -> No
     with pytest.raises(GateError):
         check_gap(gap, GateConfig(max_logprob_gap=0.1), where="step 0")
     check_gap(measure_gap([]), GateConfig(), where="nothing to compare")
+
+
+def test_a_gap_that_names_no_token_stops_the_run_too() -> None:
+    with pytest.raises(GateError):
+        check_gap(LogprobGap(4, 0.2, 0.05, 0.0), GateConfig(max_logprob_gap=0.1), where="step 0")
 
 
 @pytest.mark.parametrize("value", [0.2, float("nan")])
