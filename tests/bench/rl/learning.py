@@ -28,7 +28,7 @@ from eval.results import Results
 from rl.config import RLConfig
 
 ROLLOUTS_PER_STEP = 96
-QUESTIONS = 500
+QUESTIONS = 2000
 BASE = ("corpus.stories=9500", "midtrain.steps=1350")
 """Changes to the quickstart: a third longer."""
 
