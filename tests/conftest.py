@@ -11,6 +11,18 @@ from data_tools.tokenizer import save_tokenizer, train_tokenizer
 from envs.tasks.corpus import GeneratedCorpusConfig, write_generated_corpus
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `sglang` are skipped, with the reason, where its environment has not been built."""
+    marked = [item for item in items if item.get_closest_marker("sglang")]
+    if not marked:
+        return
+    from rl.rollout.server import default_python, is_built  # imports torch
+
+    if not is_built(default_python()):
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no SGLang environment: run `make sglang`"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Golden vectors and benchmark samples that lie beside the repository, where they do."""

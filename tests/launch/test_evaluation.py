@@ -24,7 +24,7 @@ from launch.evaluation.model import export
 from launch.evaluation.run import _stopping
 from megatron_osim.config import ParallelConfig
 from rl.rollout.config import RolloutConfig
-from rl.rollout.server import SGLangServer, default_python, is_built
+from rl.rollout.server import SGLangServer
 from tests.rl.rollout.conftest import write_checkpoint
 
 
@@ -114,7 +114,6 @@ def test_the_dry_run_tells_of_prompts_that_do_not_fit(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.sglang
-@pytest.mark.skipif(not is_built(default_python()), reason="the SGLang environment is not built: make sglang")
 def test_sglang_behind_its_own_api_scores_as_sglang_by_token_ids(tmp_path: Path) -> None:
     model = write_checkpoint(tmp_path / "hf", seed=3)
     # As a real checkpoint has: the template, and the end token at which a server stops by itself.

@@ -8,7 +8,6 @@ import pytest
 
 from common.files import read_json
 from common.run_folder import RunFolder
-from rl.rollout.server import default_python, is_built
 from tests.rl.rollout.conftest import write_checkpoint
 from tests.slurm.conftest import Osim, history
 
@@ -20,7 +19,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("model") / "hf", seed=3)
 
 
-@pytest.mark.skipif(not is_built(default_python()), reason="no SGLang environment: run `make sglang`")
 def test_actor_rollout_server_and_coordinator_run_as_one_heterogeneous_job(osim: Osim, model: Path) -> None:
     recipe = osim.file(
         "recipe.yaml",

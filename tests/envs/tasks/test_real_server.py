@@ -102,10 +102,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, Served]]:
     from rl.rollout.config import RolloutConfig
     from rl.rollout.pool import EnginePool
-    from rl.rollout.server import default_python, is_built
 
-    if not is_built(default_python()):
-        pytest.skip("no SGLang environment: run `make sglang`")
     model = talkative_checkpoint(tmp_path_factory.mktemp("talkative"))
     config = RolloutConfig(kind="sglang", max_context=16000, probe_interval_s=30.0, start_timeout_s=500.0)
     with asyncio.Runner() as runner:

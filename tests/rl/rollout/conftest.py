@@ -82,10 +82,7 @@ def runner() -> Iterator[asyncio.Runner]:
 def pool(checkpoints: tuple[Path, Path], runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory):
     """One real SGLang server under supervision, started once (tests reset it by a weight update)."""
     from rl.rollout.pool import EnginePool
-    from rl.rollout.server import default_python, is_built
 
-    if not is_built(default_python()):
-        pytest.skip("no SGLang environment: run `make sglang`")
     config = RolloutConfig(kind="sglang", max_context=512, probe_interval_s=2.0, start_timeout_s=500.0)
     started = runner.run(EnginePool.start(checkpoints[0], config, tmp_path_factory.mktemp("run")))
     yield started
