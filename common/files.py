@@ -139,13 +139,16 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def exclusive(lock: Path, *, where: Path) -> Iterator[None]:
-    """Hold an advisory lock that dies with the process. UsageError when another one works on `where`."""
+def exclusive(lock: Path, *, where: Path) -> Iterator[int]:
+    """Hold an advisory lock that dies with the process. UsageError when another one works on `where`.
+
+    Gives the lock's descriptor: a forked process closes its own, or the lock dies only with that process too.
+    """
     with _opened_and_locked(lock, where) as f:
         f.truncate(0)
         f.write(str(os.getpid()))
         f.flush()
-        yield
+        yield f.fileno()
 
 
 def _opened_and_locked(lock: Path, where: Path) -> IO[str]:

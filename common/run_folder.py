@@ -90,11 +90,14 @@ class RunFolder:
         return run
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for this process. What a killed owner left unfinished in metrics.jsonl is cut off."""
-        with exclusive(self._lock_file, where=self.path):
+    def lock(self) -> Iterator[int]:
+        """Hold the folder for this process. What a killed owner left unfinished in metrics.jsonl is cut off.
+
+        Gives the descriptor of `exclusive`.
+        """
+        with exclusive(self._lock_file, where=self.path) as descriptor:
             repair_jsonl_tail(self.metrics)
-            yield
+            yield descriptor
 
     def owner(self) -> int | None:
         """The process that holds the folder now, None for nobody, -1 where it did not write who it is."""

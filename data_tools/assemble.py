@@ -65,8 +65,8 @@ class BatchRenderer:
     def render(self, rows: Columns) -> Documents:
         """All rows, in order."""
         roles, counts = rows.roles, rows.counts
-        ids, offsets = self.encoder.encode(rows.contents)
-        content_lengths = np.diff(offsets)
+        contents = self.encoder.encode(rows.contents)
+        content_lengths = contents.stops - contents.starts
 
         opening_lengths = np.diff(self._opening_offsets)[roles]
         lengths = opening_lengths + content_lengths + 1 + len(self._closing)
@@ -77,8 +77,8 @@ class BatchRenderer:
         tokens = np.empty(int(row_starts[-1]), self._dtype)
         mask = np.empty(len(tokens), np.uint8)
         _scatter(
-            ids, offsets, roles, message_starts, self._openings, self._opening_offsets, self._trained,
-            self._end_id, self._closing, tokens, mask,
+            contents.ids, contents.starts, contents.stops, roles, message_starts, self._openings,
+            self._opening_offsets, self._trained, self._end_id, self._closing, tokens, mask,
         )  # fmt: skip
         _edges(row_starts, self._prefix, self._tail, tokens, mask)
         return Documents(
@@ -100,12 +100,14 @@ def _sum_rows(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[n
 
 
 @njit(cache=True)
-def _scatter(ids, offsets, roles, message_starts, openings, opening_offsets, trained, end_id, closing, tokens, mask):
+def _scatter(
+    ids, starts, stops, roles, message_starts, openings, opening_offsets, trained, end_id, closing, tokens, mask
+):
     """Write header, content, end token and closing of every message to its place."""
     for m in range(len(roles)):
         role = np.int64(roles[m])
         opening = openings[opening_offsets[role] : opening_offsets[role + 1]]
-        content = ids[offsets[m] : offsets[m + 1]]
+        content = ids[starts[m] : stops[m]]
         size = len(opening) + len(content) + 1 + len(closing)
         start = message_starts[m]
         message, marks = tokens[start : start + size], mask[start : start + size]

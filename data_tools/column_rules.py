@@ -19,12 +19,13 @@ _SYSTEM = ROLES.index("system")
 
 def apply_rules(rules: Mapping[str, SourceRule], rows: Columns, *, strip_system: bool = False) -> Columns:
     """`apply_rule` for every row; `rules` by source. Rows that a rule only swaps are not looked at one by one."""
-    by_row = [rules[source] for source in rows.sources]
     reshaped = np.flatnonzero(_needs_reshaping(rules, rows, strip_system=strip_system))
     if len(reshaped):
-        changed = {i: reshape(by_row[i], rows.messages(i), strip_system=strip_system) for i in reshaped.tolist()}
+        changed = {
+            i: reshape(rules[rows.sources[i]], rows.messages(i), strip_system=strip_system) for i in reshaped.tolist()
+        }
         rows = _replace(rows, changed)
-    swapped = np.fromiter((rule.swap for rule in by_row), np.bool_, len(by_row))
+    swapped = rows.sources.lookup(lambda source: rules[source].swap, np.bool_)
     if swapped.any():
         roles = np.where(np.repeat(swapped, rows.counts), _SWAPPED_CODE[rows.roles], rows.roles)
         rows = replace(rows, roles=roles)
@@ -39,8 +40,8 @@ def _needs_reshaping(rules: Mapping[str, SourceRule], rows: Columns, *, strip_sy
     if strip_system:
         needs = system > 0
     else:
-        needs = (system == 0) & np.array([rules[s].add_empty_system for s in rows.sources], np.bool_)
-    keep = np.array([rules[s].keep_last_turns or 0 for s in rows.sources])
+        needs = (system == 0) & rows.sources.lookup(lambda source: rules[source].add_empty_system, np.bool_)
+    keep = rows.sources.lookup(lambda source: rules[source].keep_last_turns or 0, np.int64)
     return needs | ((keep > 0) & (rows.counts - system > keep))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.conversation import ROLES, BadRow, ChatMessage, RawRow
+from data_tools.labels import Labels
 from data_tools.texts import Texts
 
 _ROLE_CODE = {role: code for code, role in enumerate(ROLES)}
@@ -28,11 +29,11 @@ class Columns:
     """uint8[M], index into ROLES."""
     counts: NDArray[np.int64]
     """int64[R], messages per row."""
-    sources: list[str]
+    sources: Labels
     """R; empty where a row names none."""
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return len(self.counts)
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[ChatMessage]], sources: Sequence[str] | None = None) -> Columns:
@@ -42,7 +43,7 @@ class Columns:
             Texts.of(m.content for m in messages),
             np.array([_ROLE_CODE[m.role] for m in messages], np.uint8),
             np.array([len(row) for row in rows], np.int64),
-            list(sources) if sources is not None else [""] * len(rows),
+            Labels.of(sources if sources is not None else [""] * len(rows)),
         )
 
     @cached_property
@@ -60,11 +61,7 @@ class Columns:
         counts = self.counts[rows]
         ends = np.cumsum(counts)
         picked = np.arange(ends[-1] if len(ends) else 0) + np.repeat(self.row_starts[rows] - (ends - counts), counts)
-        return Columns(self.contents.take(picked), self.roles[picked], counts, _pick(self.sources, rows))
-
-
-def _pick(values: list[str], indices: NDArray[np.int64]) -> list[str]:
-    return [values[i] for i in indices.tolist()]
+        return Columns(self.contents.take(picked), self.roles[picked], counts, self.sources.take(rows))
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,8 @@ class RowBatch:
 
     columns: Columns
     """The usable rows."""
-    ids: Sequence[str | int | None]
-    """R, as they stand in the file."""
+    read_ids: Callable[[], Sequence[str | int | None]]
+    """Gives R ids, as they stand in the file: preparation needs none."""
     numbers: NDArray[np.int64]
     """int64[R], RawRow.number"""
     locate: Callable[[], NDArray[np.int64]]
@@ -91,7 +88,7 @@ class RowBatch:
     @cached_property
     def rows(self) -> list[RawRow]:
         """The usable rows, one by one."""
-        places = zip(self.numbers.tolist(), self.positions.tolist(), self.ids, strict=True)
+        places = zip(self.numbers.tolist(), self.positions.tolist(), self.read_ids(), strict=True)
         return [
             RawRow(number, at, self.columns.messages(i), self.columns.sources[i], "" if row is None else str(row))
             for i, (number, at, row) in enumerate(places)

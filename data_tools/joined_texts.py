@@ -1,4 +1,4 @@
-"""Short texts joined by a separator for the tokenizer, and its ids cut again. Compiled loops over flat arrays."""
+"""Short texts joined by a separator for the tokenizer, and where its ids are among those of all. Flat arrays."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ def join_texts(
     return joined, ends[:pieces], alone
 
 
-def cut_ids(
-    joined_ids: NDArray[np.uint32],
-    separator_id: int,
-    other_ids: NDArray[np.uint32],
-    other_offsets: NDArray[np.int64],
-    alone: NDArray[np.bool_],
-) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Ids of all texts in their order, and offsets: those of joined ones without separators, and of those alone."""
-    ends = np.flatnonzero(joined_ids == separator_id)
-    ids, offsets = (
-        np.empty(len(joined_ids) - len(ends) + len(other_ids), np.uint32),
-        np.empty(len(alone) + 1, np.int64),
-    )
-    _cut(joined_ids, ends, other_ids, other_offsets, alone, ids, offsets)
-    return ids, offsets
+def find_texts(
+    separators: NDArray[np.int64], other_offsets: NDArray[np.int64], alone: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the ids of each text begin and end.
+
+    separators: int64[joined texts], where theirs are. other_offsets: int64[texts alone + 1], where the others begin.
+    """
+    starts = np.concatenate([[0], separators + 1])[:-1]
+    if len(separators) == len(alone):
+        return starts, separators
+    all_starts, all_stops = np.empty(len(alone), np.int64), np.empty(len(alone), np.int64)
+    all_starts[~alone], all_stops[~alone] = starts, separators
+    all_starts[alone], all_stops[alone] = other_offsets[:-1], other_offsets[1:]
+    return all_starts, all_stops
 
 
 @njit(cache=True)
@@ -69,22 +68,3 @@ def _join(data, offsets, joined, ends, alone):
         ends[pieces] = out
         pieces += 1
     return pieces
-
-
-@njit(cache=True)
-def _cut(joined_ids, ends, other_ids, other_offsets, alone, ids, offsets):
-    at = out = others = joined = 0
-    offsets[0] = 0
-    for m in range(len(alone)):
-        if alone[m]:
-            source = other_ids[other_offsets[others] : other_offsets[others + 1]]
-            others += 1
-        else:
-            source = joined_ids[at : ends[joined]]
-            at = ends[joined] + 1
-            joined += 1
-        target = ids[out : out + len(source)]
-        for i in range(len(source)):
-            target[i] = source[i]
-        out += len(source)
-        offsets[m + 1] = out

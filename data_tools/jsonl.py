@@ -3,8 +3,9 @@
 A plain file can be read in byte spans: a row belongs to the span in which its first byte lies, so spans that tile
 a file read every row exactly once wherever they cut. A compressed file is one span.
 
-A block is decoded in one call. Only a block that holds anything unusual (a bad row, a blank line, messages in
-`extra_info`) is decoded again line by line, which finds out what it is.
+A block becomes columns in one call of Arrow's reader. Only a block that holds anything unusual (a bad row, a blank
+line, a key twice, messages in `extra_info`) is decoded again, line by line, by msgspec, which finds out what it is.
+Arrow's answer, where it is taken, is the one that msgspec gives (tests/data_tools/test_rows.py).
 """
 
 from __future__ import annotations
@@ -16,31 +17,29 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.json
 import zstandard
 from numpy.typing import NDArray
 
 from common.errors import DataError
+from data_tools.arrow_rows import columns_of
 from data_tools.columns import Columns, RowBatch
 from data_tools.conversation import (
     BATCH_BYTES,
     MAX_ROW_BYTES,
-    ROLES,
     BadRow,
     ChatMessage,
     Span,
     UnusableRow,
 )
-from data_tools.texts import Texts
 
-_BLANK_STARTS = (b"\n\n", b"\n\r", b"\n ", b"\n\t")
-"""A line that begins with white space: JSON has no raw line ends inside its strings."""
-_ROLE_CODE = {role: code for code, role in enumerate(ROLES)}.__getitem__
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
 class _Line(msgspec.Struct, frozen=True, gc=False):
@@ -70,11 +69,12 @@ class _Block:
 def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> Iterator[RowBatch]:
     """Batches of the rows whose first byte lies in the span. Raises DataError when the file itself is unreadable."""
     number = consumed = 0
+    decoder = _BlockDecoder()
     with _open(path) as (stream, file):
         for block in _blocks(path, stream, span, batch_bytes):
             # Progress in compressed input is measured in compressed bytes: the position of the file below the stream.
             total = file.tell() if stream is not file else consumed + len(block.data)
-            batch = _decode_block(number, block, total - consumed)
+            batch = decoder.decode(number, block, total - consumed)
             number, consumed = number + len(batch.columns) + len(batch.bad), total
             yield batch
 
@@ -98,74 +98,128 @@ def is_compressed(path: Path) -> bool:
     return path.name.endswith((".gz", ".zst"))
 
 
-def _decode_block(number: int, block: _Block, bytes_read: int) -> RowBatch:
-    """The rows of a block; `number` is that of its first row."""
-    bad: list[BadRow] = []
-    lines = _decode_at_once(block.data)
-    if lines is None:
-        lines, offsets, bad = _decode_one_by_one(number, block.data)
-        starts = np.array(offsets, np.int64)
-        taken = {b.number for b in bad}
-        numbers = np.array([n for n in range(number, number + len(lines) + len(bad)) if n not in taken], np.int64)
-    else:
-        starts = None
-        numbers = np.arange(number, number + len(lines))
+class _BlockDecoder:
+    """Blocks to rows. It remembers what the rows of the file look like."""
 
-    def locate() -> NDArray[np.int64]:
-        return block.position + (_line_starts(block.data) if starts is None else starts)
+    def __init__(self) -> None:
+        self._shapes = [_Shape(id_type, others) for others in (False, True) for id_type in (pa.string(), pa.int64())]
 
-    return RowBatch(_columns(lines), [line.id for line in lines], numbers, locate, bad, bytes_read)
+    def decode(self, number: int, block: _Block, bytes_read: int) -> RowBatch:
+        """The rows of a block; `number` is that of its first row."""
+        found = self.at_once(block.data)
+        if found is None:
+            return _decode_one_by_one(number, block, bytes_read)
+        columns, ids, starts = found
+        numbers = np.arange(number, number + len(columns))
+        return RowBatch(columns, ids.to_pylist, numbers, lambda: block.position + starts, [], bytes_read)
 
-
-def _columns(lines: list[_Line]) -> Columns:
-    rows = [cast(list[ChatMessage], line.messages) for line in lines]
-    messages = list(chain.from_iterable(rows))
-    return Columns(
-        Texts.of(m.content for m in messages),
-        np.array([_ROLE_CODE(m.role) for m in messages], np.uint8),
-        np.array([len(row) for row in rows], np.int64),
-        [line.data_source or "" for line in lines],
-    )
-
-
-def _decode_at_once(data: bytes) -> list[_Line] | None:
-    """One row per line, or None when a line is anything but a row with messages."""
-    # A blank line beside two values in one line would hide both from the count below.
-    if len(data) > MAX_ROW_BYTES or data[:1].isspace() or any(mark in data for mark in _BLANK_STARTS):
+    def at_once(self, data: bytes) -> tuple[Columns, pa.Array, NDArray[np.int64]] | None:
+        """Rows, their ids and where they begin, or None where a line is anything but a row with messages."""
+        starts = _starts_of_objects(data) if len(data) <= MAX_ROW_BYTES else None
+        if starts is None:
+            return None
+        for shape in self._shapes:
+            try:
+                batch = shape.parse(data)
+            except pa.ArrowException:
+                continue
+            self._shapes = sorted(self._shapes, key=lambda other: other != shape)
+            # No line is without a value, so two in one line are one value more than there are lines.
+            if batch.num_rows != len(starts) or (shape.others and _may_hold_nan(data)):
+                return None
+            columns = _usable(batch)
+            return None if columns is None else (columns, batch.column("id"), starts)
         return None
-    try:
-        lines = _line_decoder.decode_lines(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    # The decoder does not care about line ends: it skips blank lines and takes two values from one line.
-    expected = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n"))) + (not data.endswith(b"\n"))
-    if len(lines) != expected or not all(line.messages for line in lines):
-        return None
-    return lines
 
 
-def _line_starts(data: bytes) -> NDArray[np.int64]:
-    newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+@dataclass(frozen=True)
+class _Shape:
+    """What a column of Arrow needs to know beforehand."""
+
+    id_type: pa.DataType
+    others: bool
+    """Some objects have other keys, whose values nobody wants."""
+
+    def parse(self, data: bytes) -> pa.RecordBatch:
+        """Columns messages, data_source and id of the values in `data`. Raises ArrowException."""
+        schema = pa.schema([("messages", _MESSAGES), ("data_source", pa.string()), ("id", self.id_type)])
+        table = pa.json.read_json(
+            pa.BufferReader(data),
+            pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
+            pa.json.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior="ignore" if self.others else "error"
+            ),
+        )
+        (batch,) = table.combine_chunks().to_batches()
+        return batch
+
+
+def _starts_of_objects(data: bytes) -> NDArray[np.int64] | None:
+    """Where each line begins, or None where one does not begin and end with a brace.
+
+    A line that does holds whole values, which the parser does not see to: `}` and `{` never meet inside a value.
+    """
+    text = np.frombuffer(data, np.uint8)
+    text = text[: len(text) - data.endswith(b"\n")]
+    newlines = np.flatnonzero(text == ord("\n"))
     starts = np.concatenate([[0], newlines + 1])
-    return starts[starts < len(data)]
+    stops = np.concatenate([newlines, [len(text)]])
+    # The parser takes a zero byte for the end.
+    if (starts == stops).any() or b"\0" in data:
+        return None
+    return starts if (text[starts] == ord("{")).all() and (text[stops - 1] == ord("}")).all() else None
 
 
-def _decode_one_by_one(number: int, data: bytes) -> tuple[list[_Line], list[int], list[BadRow]]:
-    """Usable rows, the offset of each in the block, and the others. Blank lines are no rows."""
+def _may_hold_nan(data: bytes) -> bool:
+    """Whether there may be NaN, Inf or Infinity outside of strings: the parser takes them, JSON has none."""
+    for word in (b"NaN", b"Inf"):
+        at = data.find(word)
+        while at >= 0:
+            after = data[at + len(word) : at + len(word) + 5]
+            if after[:1] in b" \t\r,]}" or after == b"inity":
+                before = data[max(0, at - 32) : at].rstrip(b" \t\r-")
+                if not before or before.endswith((b":", b",", b"[")):
+                    return True
+            at = data.find(word, at + 1)
+    return False
+
+
+def _usable(batch: pa.RecordBatch) -> Columns | None:
+    try:
+        batch.column("id").validate(full=True)
+        return columns_of(batch.column("messages"), batch.column("data_source"))
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+
+
+def _decode_one_by_one(number: int, block: _Block, bytes_read: int) -> RowBatch:
+    """Each line by itself. Blank lines are no rows."""
     lines: list[_Line] = []
-    offsets: list[int] = []
+    numbers: list[int] = []
+    starts: list[int] = []
     bad: list[BadRow] = []
-    offset = 0
-    for line in io.BytesIO(data):
+    start = block.position
+    for line in io.BytesIO(block.data):
         if not line.isspace():
             try:
                 lines.append(_parse(line))
-                offsets.append(offset)
+                numbers.append(number)
+                starts.append(start)
             except UnusableRow as e:
                 bad.append(BadRow(number, e.reason, e.detail))
             number += 1
-        offset += len(line)
-    return lines, offsets, bad
+        start += len(line)
+    columns = Columns.of(
+        [cast(list[ChatMessage], line.messages) for line in lines], [line.data_source or "" for line in lines]
+    )
+    return RowBatch(
+        columns,
+        lambda: [line.id for line in lines],
+        np.array(numbers, np.int64),
+        lambda: np.array(starts, np.int64),
+        bad,
+        bytes_read,
+    )
 
 
 def _parse(line: bytes) -> _Line:
@@ -182,12 +236,21 @@ def _parse(line: bytes) -> _Line:
     except msgspec.DecodeError as e:
         raise UnusableRow("json", f"not valid JSON: {e}") from None
     except RecursionError:
-        raise UnusableRow("json", "nested too deep") from None
+        return _parse_deep(line)
     except UnicodeDecodeError as e:
         raise UnusableRow("utf8", f"not valid UTF-8: {e.reason}") from None
     if not messages:
         raise UnusableRow("empty", "no messages")
     return msgspec.structs.replace(row, messages=messages)
+
+
+def _parse_deep(line: bytes) -> _Line:
+    """A row with something nested too deep for the decoder; the parser of blocks does not recurse."""
+    found = _BlockDecoder().at_once(line)
+    if found is None:
+        raise UnusableRow("json", "nested too deep")
+    columns, ids, _ = found
+    return _Line(columns.messages(0), columns.sources[0], ids[0].as_py())
 
 
 @contextmanager

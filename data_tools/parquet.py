@@ -12,17 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from common.errors import SHAPE_ERRORS, DataError, data_errors
+from data_tools.arrow_rows import columns_of, fields, labels_of
 from data_tools.columns import Columns, RowBatch
 from data_tools.conversation import BATCH_BYTES, ROLES, BadRow, ChatMessage, Span
-from data_tools.texts import Texts
 
 MAX_ROWS_PER_BATCH = 8192
 FETCH = "fetch or write it again"
-_ROLES = pa.array(ROLES)
 
 
 def read_batches(path: Path, span: Span, *, batch_bytes: int = BATCH_BYTES) -> Iterator[RowBatch]:
@@ -77,45 +75,27 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
 
 
 def _convert(batch: pa.RecordBatch, first: int, before: int, bytes_read: int) -> RowBatch:
-    sources = _strings(batch, "data_source")
-    ids = _strings(batch, "id")
-    columns = _columns_at_once(batch, sources)
+    sources, ids = _strings(batch, "data_source"), _strings(batch, "id")
+    ids.validate(full=True)  # what is not UTF-8 is found now, not when somebody asks
     rows = np.arange(batch.num_rows)
     bad: list[BadRow] = []
+    columns = columns_of(batch.column("messages"), sources) if "messages" in batch.schema.names else None
     if columns is None:
         messages = _messages(batch)
         bad = [BadRow(first + i, m.reason, m.detail) for i, m in enumerate(messages) if isinstance(m, BadRow)]
         rows = np.array([i for i, m in enumerate(messages) if not isinstance(m, BadRow)], np.int64)
-        columns = Columns.of([m for m in messages if not isinstance(m, BadRow)], [sources[i] or "" for i in rows])
-    return RowBatch(columns, [ids[i] for i in rows], first + rows, lambda: before + first + rows, bad, bytes_read)
+        columns = Columns.of([m for m in messages if not isinstance(m, BadRow)], labels_of(sources).take(rows))
+    numbers = first + rows
+    return RowBatch(
+        columns, lambda: ids.take(pa.array(rows)).to_pylist(), numbers, lambda: before + numbers, bad, bytes_read
+    )
 
 
-def _columns_at_once(batch: pa.RecordBatch, sources: list[str | None]) -> Columns | None:
-    """The rows when every one has `messages` and all of these are usable; else None."""
-    if "messages" not in batch.schema.names:
-        return None
-    array = batch.column(batch.schema.names.index("messages"))
-    if array.null_count or not {"role", "content"} <= _fields(array.type):
-        return None
-    structs, counts = array.flatten(), array.value_lengths().to_numpy().astype(np.int64)
-    roles, contents = structs.field("role"), structs.field("content")
-    if not counts.all() or structs.null_count or roles.null_count or contents.null_count:
-        return None
-    codes = pc.index_in(roles.cast(pa.string()), value_set=_ROLES)
-    if codes.null_count or not (pa.types.is_string(contents.type) or pa.types.is_large_string(contents.type)):
-        return None
-    try:
-        contents.validate(full=True)
-    except pa.ArrowInvalid:  # not UTF-8
-        return None
-    return Columns(Texts(contents), codes.to_numpy().astype(np.uint8), counts, [source or "" for source in sources])
-
-
-def _fields(kind: pa.DataType) -> set[str]:
-    """Fields of a list<struct> type; none for any other."""
-    if hasattr(kind, "value_type") and pa.types.is_struct(kind.value_type):
-        return {f.name for f in kind.value_type}
-    return set()
+def _strings(batch: pa.RecordBatch, name: str) -> pa.StringArray:
+    """A column as strings; nulls where the file has none."""
+    if name not in batch.schema.names:
+        return pa.nulls(batch.num_rows, pa.string())
+    return batch.column(name).cast(pa.string())
 
 
 def _messages(batch: pa.RecordBatch) -> list[list[ChatMessage] | BadRow]:
@@ -137,7 +117,7 @@ _EMPTY = BadRow(0, "empty", "no messages")
 
 def _lists(array: pa.Array) -> Iterator[list[ChatMessage] | BadRow | None]:
     """One list<struct{role, content}> column: messages, why they are unusable, or None for null and empty lists."""
-    if not {"role", "content"} <= _fields(array.type):
+    if not {"role", "content"} <= fields(array.type):
         detail = f"messages have type {array.type}, not list<struct{{role, content}}>"
         yield from [BadRow(0, "schema", detail)] * len(array)
         return
@@ -176,9 +156,3 @@ def _build(roles: list[str | None], contents: list[str | None]) -> list[ChatMess
             return BadRow(0, "schema", f"content is {type(content).__name__}, not a string")
         messages.append(ChatMessage(role, content))
     return messages
-
-
-def _strings(batch: pa.RecordBatch, name: str) -> list[str | None]:
-    if name not in batch.schema.names:
-        return [None] * batch.num_rows
-    return batch.column(batch.schema.names.index(name)).cast(pa.string()).to_pylist()

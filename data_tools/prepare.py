@@ -1,4 +1,4 @@
-"""`osim data prepare`: corpora to one shard. Runs in one parent process and `workers` spawned ones.
+"""`osim data prepare`: corpora to one shard. Runs in one parent process and `workers` others.
 
 The input is cut into units of work that do not depend on the number of workers; each finished unit is one directory
 in PREFIX.work that appeared by one rename. A run that was killed anywhere is resumed by the same command: finished
@@ -12,29 +12,25 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import multiprocessing
-import os
 import shutil
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
-from common.errors import DataError, GateError, Interrupted, UsageError
+from common.errors import DataError, GateError, UsageError
 from common.files import hash_file, hash_json, read_json_object, write_json
 from common.redact import redact
 from common.run_folder import RunFolder
 from data_tools.config import PrepareConfig
 from data_tools.indexed import add_suffix, token_dtype
 from data_tools.manifest import InputFacts, Manifest, TokenizerFacts
+from data_tools.pool import interrupted, run_in_pool
 from data_tools.publish import Joined, PackSettings, Part, join, publish
 from data_tools.renderer import Renderer
 from data_tools.routing import Routing
@@ -51,16 +47,20 @@ from data_tools.units import (
     unit_directory,
 )
 from data_tools.verify import damaged_files
-from data_tools.worker import Job, load_renderer, load_tools, process_unit, start_worker
+from data_tools.worker import (
+    Job,
+    Tools,
+    load_renderer,
+    load_tools,
+    process_unit,
+    tokenizer_content,
+)
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with (bytes of input done, bytes of input in all)."""
-UNIT_ATTEMPTS = 2
 EARLY_CHECK_ROWS = 10_000
 """A source whose mask is all or nothing over this many rows stops the run before its end."""
-IDLE_EXIT_S = 5.0
-"""Within it a worker that has nothing left to do ends, or is killed."""
 SAMPLE_UNITS, SAMPLE_TEXTS, SAMPLE_CHARS = 8, 250, 60_000
 """Of the start-up self-check: parts of the input, texts and characters of each."""
 
@@ -71,7 +71,8 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
     Raises UsageError or DataError for wrong configuration or input, GateError when a source's mask trains nothing or
     everything, Interrupted after Ctrl-C (the same command resumes).
     """
-    renderer = load_renderer(config)
+    content = tokenizer_content(config)
+    renderer = load_renderer(config, content)
     files = [list_input(p, i) for i, given in enumerate(config.inputs) for p in find_files(given.glob)]
     key = _content_key(config, renderer, files)
     done = _existing(config, key)
@@ -81,17 +82,17 @@ def prepare(config: PrepareConfig, progress: Progress | None = None) -> Manifest
     share = len(units) / config.shard_jobs
     units = units[round(config.shard_job * share) : round((config.shard_job + 1) * share)]
     work = add_suffix(config.output, ".work")
-    with RunFolder(work).lock(), _disk_errors(config.output):
+    with RunFolder(work).lock() as lock, _disk_errors(config.output):
         if (done := _existing(config, key)) is not None:  # by a run that has ended since
             shutil.rmtree(work)
             return done
         _open_work(work, key, overwrite=config.overwrite)
-        check = _self_check(config, key, units)
-        job = Job(config, work, check.backend == "fastokens", key)
+        check = _self_check(load_tools(key, config, content), config, units)
+        job = Job(config, work, check.backend == "fastokens", key, content)
         with ThreadPoolExecutor(1) as pool:
             hashes = pool.submit(lambda: [hash_file(f.path) for f in files])
             with _units_of_a_suspicious_mask_discarded(work):
-                records = _run_units(job, units, progress or (lambda done, total: None))
+                records = _run_units(job, units, lock, progress or (lambda done, total: None))
                 check_masks(config, total_counts(records))
             parts = [_part(job, record) for record in records]
             # With more jobs than input some have nothing to do; `merge` passes over them.
@@ -160,8 +161,7 @@ def _planned(plan: Path) -> str:
         return "unreadable"
 
 
-def _self_check(config: PrepareConfig, key: str, units: Sequence[Unit]) -> SelfCheck:
-    tools = load_tools(key, config)
+def _self_check(tools: Tools, config: PrepareConfig, units: Sequence[Unit]) -> SelfCheck:
     specials = [t.content for t in tools.renderer.plain.get_added_tokens_decoder().values()]
     texts = [*adversarial_texts(specials), *_sample_texts(units)]
     may_fall_back = config.backend == "auto" and not config.strict
@@ -184,8 +184,8 @@ def _sample_texts(units: Sequence[Unit]) -> list[str]:
     return texts
 
 
-def _run_units(job: Job, units: Sequence[Unit], progress: Progress) -> list[UnitRecord]:
-    """Records of all units in order; finished ones are taken from disk."""
+def _run_units(job: Job, units: Sequence[Unit], lock: int, progress: Progress) -> list[UnitRecord]:
+    """Records of all units in order; finished ones are taken from disk. lock: see start_worker."""
     records: dict[int, UnitRecord] = {}
     total, done = sum(u.size for u in units), 0
     todo = []
@@ -197,9 +197,9 @@ def _run_units(job: Job, units: Sequence[Unit], progress: Progress) -> list[Unit
             records[unit.index] = record
             done += unit.size
     progress(done, total)
-    run = _run_in_line if job.config.workers == 1 else _run_in_pool
+    made = _run_in_line(job, todo) if job.config.workers == 1 else run_in_pool(job, todo, lock)
     # Closed, that is no worker writes any more, before anybody discards the units.
-    with closing(run(job, todo)) as finished:
+    with closing(made) as finished:
         for unit, record in finished:
             records[unit.index] = record
             done += unit.size
@@ -213,74 +213,7 @@ def _run_in_line(job: Job, units: Sequence[Unit]) -> Generator[tuple[Unit, UnitR
         for unit in units:
             yield unit, process_unit(job, unit)
     except KeyboardInterrupt:
-        raise _interrupted() from None
-
-
-def _run_in_pool(job: Job, units: Sequence[Unit]) -> Generator[tuple[Unit, UnitRecord], None, None]:
-    """Finished units as they come, from spawned processes; a unit whose process died is tried once more."""
-    deaths: Counter[int] = Counter()
-    waiting = list(reversed(units))
-    while waiting:
-        in_flight: dict[Future[UnitRecord], Unit] = {}
-        others = multiprocessing.active_children()
-        pool = ProcessPoolExecutor(
-            min(job.config.workers, len(waiting)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=start_worker,
-            initargs=(os.getpid(),),
-        )
-        try:
-            while waiting or in_flight:
-                # A short queue: after a death only units that were running or next are in doubt.
-                while waiting and len(in_flight) < 2 * job.config.workers:
-                    # Submitting to a pool that just broke raises: the unit must still be in one of the two lists.
-                    in_flight[pool.submit(process_unit, job, waiting[-1])] = waiting[-1]
-                    waiting.pop()
-                patience_s = job.config.unit_timeout_s
-                done = wait(in_flight, timeout=patience_s, return_when=FIRST_COMPLETED).done
-                if not done:
-                    # Stopped or stuck in a file system: as if they had died.
-                    logger.warning("no unit was finished in %g s: all workers are replaced", patience_s)
-                    _kill_workers(others)
-                for future in done:
-                    record = future.result()
-                    yield in_flight.pop(future), record
-        except BrokenProcessPool as e:
-            for unit in in_flight.values():
-                deaths[unit.index] += 1
-                if deaths[unit.index] == UNIT_ATTEMPTS:
-                    raise DataError(
-                        "a worker process died twice (or stood still) while this part was read (killed for memory?)",
-                        where=f"{unit.path}, {unit.span}",
-                        fix="use fewer workers; the same command resumes with the finished units",
-                    ) from e
-            waiting += sorted(in_flight.values(), key=lambda u: -u.index)
-        except KeyboardInterrupt:
-            raise _interrupted() from None
-        finally:
-            # Running units are finished (seconds) and kept; queued ones are not started.
-            _end(pool, others, job.config.unit_timeout_s if in_flight else IDLE_EXIT_S)
-
-
-def _end(pool: ProcessPoolExecutor, others: Sequence[BaseProcess], patience_s: float) -> None:
-    """Return when no worker is left: those that have not ended in time are killed."""
-    ending = threading.Thread(target=lambda: pool.shutdown(wait=True, cancel_futures=True), name="pool-end")
-    ending.start()
-    ending.join(patience_s)
-    if ending.is_alive():
-        _kill_workers(others)
-        ending.join()
-
-
-def _kill_workers(others: Sequence[BaseProcess]) -> None:
-    """Of the pool that is the only one of this process, `others` aside."""
-    for process in multiprocessing.active_children():
-        if process not in others:
-            process.kill()
-
-
-def _interrupted() -> Interrupted:
-    return Interrupted("stopped; finished units are kept", fix="the same command resumes")
+        raise interrupted() from None
 
 
 def total_counts(records: Sequence[UnitRecord]) -> dict[str, SourceCount]:

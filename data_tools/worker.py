@@ -1,6 +1,7 @@
-"""Processing one unit of work: read, route, encode, assemble, shorten, write. Runs in a spawned process (or in line).
+"""Processing one unit of work: read, route, encode, assemble, shorten, write. Runs in a worker process (or in line).
 
-State per process: the tokenizer and its encoders, loaded once. Memory: one batch of rows, a few times 4 MB.
+State per process: the tokenizer and its encoders, loaded once; forked workers share their parent's. Memory: one
+batch of rows, a few MB.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from data_tools.columns import Columns, RowBatch
 from data_tools.config import PrepareConfig
 from data_tools.encoding import Encoder, FastokensEncoder, HFEncoder
 from data_tools.indexed import token_dtype
+from data_tools.labels import Labels
 from data_tools.long_rows import shorten
 from data_tools.removal import excluded_positions
 from data_tools.renderer import Renderer
@@ -44,6 +46,8 @@ class Job:
     fast: bool
     """Use the fast encoder, as the self-check decided."""
     key: str
+    tokenizer: str
+    """tokenizer_content(config)"""
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,19 @@ class Tools:
     """Positions to leave out, by file."""
 
 
-def load_renderer(config: PrepareConfig) -> Renderer:
-    """The renderer of a job. Loading a large vocabulary takes a second, so a process keeps it."""
+def tokenizer_content(config: PrepareConfig) -> str:
+    """Changes when the tokenizer is written anew."""
     path = config.tokenizer / "tokenizer.json"
-    return _load_renderer(config.tokenizer, config.template, hash_file(path) if path.is_file() else "")
+    return hash_file(path) if path.is_file() else ""
+
+
+def load_renderer(config: PrepareConfig, content: str) -> Renderer:
+    """The renderer of a job. Loading a large vocabulary takes a second, so a process keeps it."""
+    return _load_renderer(config.tokenizer, config.template, content)
 
 
 @lru_cache(maxsize=1)
 def _load_renderer(tokenizer: Path, template: str | None, content: str) -> Renderer:
-    """`content` changes when the file is written anew."""
     return Renderer.load(tokenizer, template)
 
 
@@ -76,9 +84,9 @@ def _load_fast(renderer: Renderer) -> Encoder:
     return FastokensEncoder(renderer.plain)
 
 
-def load_tools(key: str, config: PrepareConfig) -> Tools:
+def load_tools(key: str, config: PrepareConfig, content: str) -> Tools:
     """The tools of the job with this key: it changes when a removal list is written anew."""
-    renderer = load_renderer(config)
+    renderer = load_renderer(config, content)
     return Tools(
         renderer,
         HFEncoder(renderer.plain),
@@ -93,9 +101,14 @@ def _load_excluded(key: str, exclude: tuple[Path, ...]) -> Mapping[str, frozense
     return excluded_positions(exclude)
 
 
-def start_worker(parent: int) -> None:
-    """Process initializer: die with the parent (a killed parent must leave nothing behind), leave Ctrl-C to it."""
+def start_worker(parent: int, lock: int | None) -> None:
+    """Process initializer: die with the parent (a killed parent must leave nothing behind), leave Ctrl-C to it.
+
+    lock: descriptor of the parent's lock, in a forked process.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if lock is not None:
+        os.close(lock)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -109,7 +122,7 @@ def start_worker(parent: int) -> None:
 
 def process_unit(job: Job, unit: Unit) -> UnitRecord:
     """Do one unit and make its directory visible. Raises DataError for unusable input, OSError for a full disk."""
-    tools = load_tools(job.key, job.config)
+    tools = load_tools(job.key, job.config, job.tokenizer)
     if not job.fast or tools.fast is None:
         return _process(job, unit, tools, tools.reference, None)
     try:
@@ -134,7 +147,7 @@ def _process(job: Job, unit: Unit, tools: Tools, encoder: Encoder, mismatch: str
             rows = choice.choose(batch, tally)
             if len(rows):
                 codes = tally.codes(rows.sources)
-                rules = {source: routing.rule(source, where=str(unit.path)) for source in dict.fromkeys(rows.sources)}
+                rules = {source: routing.rule(source, where=str(unit.path)) for source in rows.sources.used}
                 rows = apply_rules(rules, rows, strip_system=config.strip_system)
                 _write(config, renderer.render(rows), codes, writer, tally)
         sizes, hashes = writer.close()
@@ -167,7 +180,7 @@ class _RowChoice:
         """The next batch of the unit."""
         rows = batch.columns
         if self._source:
-            rows = replace(rows, sources=[source or self._source for source in rows.sources])
+            rows = replace(rows, sources=rows.sources.filled(self._source))
         copies = np.full(len(rows), int(self._whole))
         if self._rest:
             # One draw for each row read, in order: neither bad rows nor the cut into batches matter.
@@ -176,22 +189,22 @@ class _RowChoice:
             self._read += len(draws)
         if len(self._excluded):
             left_out = np.isin(batch.positions, self._excluded)
-            tally.add("excluded", tally.codes([s for s, out in zip(rows.sources, left_out, strict=True) if out]))
+            tally.add("excluded", tally.codes(rows.sources.take(np.flatnonzero(left_out))))
             copies[left_out] = 0
         return rows if (copies == 1).all() else rows.take(np.repeat(np.arange(len(rows)), copies))
 
 
 class _Tally:
-    """Counts of one unit, by source code (numbered in order of appearance)."""
+    """Counts of one unit, by source code (numbered batch by batch)."""
 
     def __init__(self) -> None:
         self.sources: dict[str, int] = {}
         self.bad: Counter[str] = Counter()
         self._totals = {name: np.zeros(0, np.int64) for name in SourceCount.model_fields}
 
-    def codes(self, sources: Sequence[str]) -> NDArray[np.uint16]:
+    def codes(self, sources: Labels) -> NDArray[np.uint16]:
         """Code of each source, new ones numbered."""
-        return np.array([self.sources.setdefault(s, len(self.sources)) for s in sources], np.uint16)
+        return sources.lookup(lambda source: self.sources.setdefault(source, len(self.sources)), np.uint16)
 
     def add(self, name: str, codes: NDArray[np.uint16], values: NDArray[np.int64] | None = None) -> None:
         """Add `values` (1 each by default) to the counter `name` of their sources."""

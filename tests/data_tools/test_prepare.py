@@ -17,6 +17,7 @@ import pytest
 from common.config import dump_yaml
 from common.errors import DataError, GateError, Interrupted, UsageError
 from common.files import write_text
+from data_tools import pool as pool_module
 from data_tools import prepare as prepare_module
 from data_tools import publish, units
 from data_tools.indexed import add_suffix
@@ -81,7 +82,7 @@ def test_an_interrupted_run_keeps_finished_units_and_gives_the_same_bytes(
         return real(job, unit)
 
     monkeypatch.setattr(prepare_module, "process_unit", stop_after_two)
-    with pytest.raises(prepare_module.Interrupted):
+    with pytest.raises(Interrupted):
         prepare(config)
     assert not add_suffix(config.output, ".idx").exists()
     # A unit whose bytes were damaged since is done again; the other is kept.
@@ -226,7 +227,7 @@ import sys
 from pathlib import Path
 from common.config import load
 from common.errors import run_main
-from data_tools import prepare as m, units, worker
+from data_tools import pool, prepare as m, units, worker
 from data_tools.config import PrepareConfig
 real = units.plan_units
 m.plan_units = lambda files, size: real(files, 60_000)
@@ -340,7 +341,7 @@ def process(job, unit):
         marker.touch()
         os._exit(9)
     return worker.process_unit(job, unit)
-m.process_unit = process
+pool.process_unit = process
 if __name__""",
     )
     write_text(tmp_path / "dying.py", dying)
@@ -406,5 +407,5 @@ def test_a_frozen_worker_with_nothing_to_do_keeps_nobody_waiting():
     others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
     os.kill(pool.submit(os.getpid).result(60), signal.SIGSTOP)
-    prepare_module._end(pool, others, 0.1)
+    pool_module._end(pool, others, 0.1)
     assert [p for p in multiprocessing.active_children() if p not in others] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -115,9 +114,8 @@ def test_a_batch_equals_the_renderer_row_by_row(renderer, llama, rows, end):
 @given(st.lists(CONTENT, max_size=20))
 @QUICK
 def test_both_encoders_agree(renderer, texts):
-    ids, offsets = HFEncoder(renderer.plain).encode(texts)
-    fast_ids, fast_offsets = FastokensEncoder(renderer.plain).encode(texts)
-    assert np.array_equal(ids, fast_ids) and np.array_equal(offsets, fast_offsets)
+    expected, found = HFEncoder(renderer.plain).encode(texts), FastokensEncoder(renderer.plain).encode(texts)
+    assert [found[i].tolist() for i in range(len(texts))] == [expected[i].tolist() for i in range(len(texts))]
 
 
 def test_a_tokenizer_without_the_end_token_is_refused(tokenizer):

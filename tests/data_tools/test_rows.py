@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from common.errors import DataError, UsageError
@@ -99,6 +99,49 @@ def test_two_rows_in_one_line_are_one_bad_row_whatever_blank_lines_stand_beside_
     (batch,) = read_batches(path, on_bad_row="skip")
     assert (len(batch.columns), [b.reason for b in batch.bad]) == (1, ["json"])
     assert batch.positions.tolist() == [len(blank) if first else 0]
+
+
+WHOLE_ROW = '{"messages": [{"role": "user", "content": "a"}]'
+ODD = [
+    *(f'{WHOLE_ROW}, "x": {value}}}' for value in (
+        "NaN", "[ -Infinity]", "Inf", "1e999", "01", "tru", "[1,]", "[" * 5000 + "]" * 5000, '{"messages": 3}',
+        '"\\ud800"', '"\\udc00"', '"\\q"', '"NaN"', '"a: NaN, Inf "', '"\t"', '"\x00"', "\x0c1", "\r1",
+    )),
+    *(f'{WHOLE_ROW}, "id": {value}}}' for value in (
+        "3", "-0", "3.5", "1e3", "true", "null", "[1]", '"x"', "9223372036854775808",
+    )),
+    *(f'{WHOLE_ROW}, "data_source": {value}}}' for value in ("3", "null", '"s", "data_source": "t"', '"\udcff"')),
+    *(f'{{"messages": [{{"role": "user", "content": {value}}}]}}' for value in (
+        '"\\u0000"', '"\\ud83d\\ude00"', '"\\udc00"', '"\udcff"', '"a", "content": "b"', '"a", "x": {"role": 3}',
+        "null",
+    )),
+    f'{WHOLE_ROW}, "\udcff": "\udcff"}}', f'{WHOLE_ROW}, "messages": null}}', f"{WHOLE_ROW},}}", f"{WHOLE_ROW}}}/**/",
+    f"{WHOLE_ROW}}}{WHOLE_ROW}}}", f"{WHOLE_ROW}}}\0}}", f"{WHOLE_ROW}}}\r", f"{WHOLE_ROW}", '"x": 1}',
+    "{}", "[]", "{", "}", "",
+    '{"me\\u0073sages": [{"r\\u006fle": "us\\u0065r", "content": "a"}]}', '{"messages": {}}', '{"messages": [[]]}',
+]  # fmt: skip
+LINES = st.one_of(st.just(WHOLE_ROW + "}"), st.sampled_from(ODD), st.text('{}[]",:\\aN0\n \0é', max_size=6))
+
+
+@given(st.lists(LINES, min_size=1, max_size=4), st.booleans())
+@example([f'{WHOLE_ROW}, "x": [', "{}]}", f"{WHOLE_ROW}}}{WHOLE_ROW}}}"], True)
+@settings(max_examples=300, deadline=None)
+def test_a_block_read_at_once_gives_the_rows_that_its_lines_give(lines, last_newline):
+    data = "\n".join(lines).encode(errors="surrogateescape") + b"\n" * last_newline
+    block = jsonl._Block(7, data)
+    found, expected = jsonl._BlockDecoder().decode(3, block, 9), jsonl._decode_one_by_one(3, block, 9)
+    assert (found.rows, found.bad) == (expected.rows, expected.bad)
+
+
+@pytest.mark.parametrize("one", ODD)
+def test_an_odd_row_is_what_it_is_by_itself(one):
+    test_a_block_read_at_once_gives_the_rows_that_its_lines_give.hypothesis.inner_test([one, WHOLE_ROW + "}"], True)
+
+
+def test_plain_rows_are_read_at_once_whatever_their_ids_and_text():
+    for ids in (["a", "b"], [1, 2], [None, "c"]):
+        rows = [line(id=i, messages=[{"role": "user", "content": "NaN of Information: \n é {}"}]) for i in ids]
+        assert jsonl._BlockDecoder().at_once(b"".join(rows)) is not None
 
 
 def test_the_row_number_of_an_error_counts_from_the_start_of_the_file(tmp_path):
