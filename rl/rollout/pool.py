@@ -303,7 +303,7 @@ class EnginePool(StreamedUpdates):
     async def _answers(self, member: Member) -> bool:
         """Whether an engine that just failed still lives; one that does not is taken out and replaced."""
         dead = member.server is not None and not member.server.alive
-        if not dead and (await member.engine.answers()):
+        if not dead and (await member.engine.answers(idle=not member.load)):
             return True
         self._lose(member)
         return False

@@ -206,14 +206,20 @@ class SGLangEngine(StreamedUpdates):
         timeout_s = self._control_timeout_s
         await self._post(f"/flush_cache?timeout={timeout_s:g}", {}, timeout_s + PROBE_TIMEOUT_S)
 
-    async def answers(self) -> bool:
+    async def answers(self, *, idle: bool = False) -> bool:
         """Whether the server lives: it can draw a token, or, while paused, its front end answers.
 
-        SGLang's /health draws one; asked while paused it would wait 20 s and mark the server sick.
+        SGLang's /health draws one and looks for it a second later; asked while paused it would wait 20 s and mark the
+        server sick. `idle`: nothing waits there, so that a token asked for here comes at once.
         """
-        path, timeout_s = ("/model_info", PROBE_TIMEOUT_S) if self._paused else ("/health", self._probe_timeout_s)
         try:
-            await self._post(path, None, timeout_s, method="GET")
+            if self._paused:
+                await self._post("/model_info", None, PROBE_TIMEOUT_S, method="GET")
+            elif idle:
+                body = {"input_ids": [0], "sampling_params": {"max_new_tokens": 1, "temperature": 0.0}}
+                await self._post("/generate", body, self._probe_timeout_s)
+            else:
+                await self._post("/health", None, self._probe_timeout_s, method="GET")
         except EngineError:
             return False
         return True

@@ -119,7 +119,7 @@ def test_an_update_begins_once_a_dead_engine_is_replaced(idle_pool, runner, monk
     answering: set[SGLangEngine] = set()
     received: list[tuple[SGLangEngine, int]] = []
 
-    async def answers(engine: SGLangEngine) -> bool:
+    async def answers(engine: SGLangEngine, *, idle: bool) -> bool:
         return engine in answering
 
     async def begins(engine: SGLangEngine) -> None:
