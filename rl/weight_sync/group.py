@@ -1,7 +1,7 @@
 """A torch.distributed group for weights alone: this process is rank 0 and sends, an engine's ranks receive.
 
 Runs on the rank that owns the rollout side. It is no part of the trainer's default group: engines come and go while
-training goes on. The port is the store's own choice, so it cannot be taken. gloo on CPU, NCCL on GPU. The group is
+training goes on. The port is the system's choice, so it cannot be taken. gloo on CPU, NCCL on GPU. The group is
 built as SGLang builds its side (`init_custom_process_group`): a store prefixed by the group's name, then a backend
 that is not registered as a default group.
 """
@@ -32,9 +32,7 @@ class BroadcastGroup:
         self._world_size = 1 + receivers
         self._backend = backend
         self._timeout = timedelta(seconds=timeout_s)
-        self._store = dist.TCPStore(
-            host, 0, self._world_size, is_master=True, timeout=self._timeout, wait_for_workers=False
-        )
+        self._store = _store(host, self._world_size, self._timeout)
         self._group: Any = None
 
     @property
@@ -71,6 +69,23 @@ class BroadcastGroup:
             with contextlib.suppress(ValueError):  # the trainer has already destroyed all groups
                 dist.destroy_process_group(self._group)
             self._group = None
+
+
+def _store(host: str, world_size: int, timeout: timedelta) -> dist.TCPStore:
+    """The rendezvous, on `host` alone: left to itself it would listen on every address of the machine."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
+        listening.bind((host, 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        return dist.TCPStore(
+            host,
+            port,
+            world_size,
+            is_master=True,
+            timeout=timeout,
+            wait_for_workers=False,
+            master_listen_fd=listening.detach(),
+        )
 
 
 def own_address(url: str) -> str:

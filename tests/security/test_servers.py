@@ -23,7 +23,7 @@ from launch.evaluation import vllm
 from launch.evaluation.vllm import VllmConfig, server_flags
 from rl.rollout.config import RolloutConfig
 from rl.rollout.server import SGLangServer
-from rl.weight_sync.group import own_address
+from rl.weight_sync.group import BroadcastGroup, own_address
 from tests.fuzz.harness import HOSTILE_TEXTS, fuzz
 
 
@@ -113,15 +113,16 @@ def test_the_viewer_answers_for_this_machine_only_and_tells_no_other_page(run: P
         assert headers["X-Content-Type-Options"] == "nosniff"
 
 
+def listeners(port: int) -> list[str]:
+    """Addresses on which this process listens at `port`."""
+    every = psutil.Process().net_connections("inet")
+    return [c.laddr.ip for c in every if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
+
+
 def test_the_viewer_listens_on_the_loopback_interface_only(run: Path) -> None:
     with viewing(run) as address:
         port = int(address.rpartition(":")[2])
-        own = [
-            c.laddr.ip
-            for c in psutil.Process().net_connections("inet")
-            if c.status == "LISTEN" and c.laddr.port == port
-        ]
-        assert own == ["127.0.0.1"]
+        assert listeners(port) == ["127.0.0.1"]
 
 
 def test_a_download_is_sent_in_pieces_and_as_long_as_it_was_promised(
@@ -161,6 +162,9 @@ def test_the_weight_group_of_a_server_on_this_machine_is_on_this_machine() -> No
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         assert own_address(f"http://127.0.0.1:{listening.getsockname()[1]}") == "127.0.0.1"
+    group = BroadcastGroup(receivers=1, backend="gloo", timeout_s=5)
+    assert listeners(group.port) == ["127.0.0.1"], "not on every address, as a TCPStore does by itself"
+    group.close()
 
 
 def test_no_source_names_an_address_of_all_interfaces() -> None:
