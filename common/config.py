@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import ConfigError, UsageError
-from common.redact import redact
+from common.redact import IS_SECRET, redact
 from common.yaml_text import MAX_DEPTH, NotYaml, parse_yaml
 
 
@@ -140,12 +140,14 @@ def _describe(model: type[BaseModel], error: Any) -> str:
         return f"{path}: unknown key{hint}"
     if error["type"] == "missing":
         return f"{path}: missing; add it to the recipe"
+    if error["type"] == IS_SECRET:
+        return f"{path}: {error['msg']}"
     return f"{path or model.__name__}: {error['msg']} (got {_shown(error.get('input'))})"
 
 
 def _shown(value: Any) -> str:
     try:
-        return redact(f"{value!r:.80}")
+        return f"{redact(repr(value)):.80}"
     except ValueError:  # an integer of more digits than Python prints
         return "a huge number"
 

@@ -7,7 +7,11 @@ import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from pydantic_core import PydanticCustomError
+
 MARK = "[redacted]"
+IS_SECRET = "secret"
+"""Type of the validation errors whose input is never shown."""
 MIN_SECRET_CHARS = 8
 """Shorter values ("none", "test") are words of ordinary texts."""
 SECRETS = re.compile(
@@ -46,9 +50,17 @@ def secrets_of_address(url: str) -> tuple[str, ...]:
 
 
 def address_without_secret(url: str | None) -> str | None:
-    """The address as it is, for recipes: they are copied to run folders and reports. Raises ValueError."""
+    """The address as it is, for recipes: they are copied to run folders and reports. Raises the error of a secret."""
     if url is not None and redact(url) != url:
-        raise ValueError(
-            "the address holds a credential: take it out, and name the environment variable that has the key"
+        raise PydanticCustomError(
+            IS_SECRET,
+            "the address holds a credential: take it out, and name the environment variable that has the key",
         )
     return url
+
+
+def addresses_without_secret(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """The same for several."""
+    for url in urls:
+        address_without_secret(url)
+    return urls

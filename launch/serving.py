@@ -1,8 +1,12 @@
-"""`osim serve`: one SGLang server in the foreground. Runs in the process of the command; the server dies with it."""
+"""`osim serve`: one SGLang server in the foreground. Runs in the process of the command; the server dies with it.
+
+Where no variable holds its key, a fresh one lies in LOGS/api-key-PORT, a file for its owner alone, while it serves.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,9 +28,14 @@ async def serve_until_stopped(model: Path, config: RolloutConfig, logs: Path, sa
         raise UsageError("no Hugging Face model here", where=str(model), fix="give a folder with config.json")
     server = SGLangServer(model, config, logs)
     server.start()
+    key_file = logs / f"api-key-{server.port}"
     try:
         await server.wait_ready()
-        say(f"{model}: {server.url}  (log: {server.log}; Ctrl-C ends)")
+        key = f"${config.api_key_variable}"
+        if config.api_key_variable is None:
+            write_secret(key_file, server.api_key)
+            key = str(key_file)
+        say(f"{model}: {server.url}  (key: {key}; log: {server.log}; Ctrl-C ends)")
         while server.alive:
             await asyncio.sleep(POLL_S)
         raise ServerEnded(f"the server ended\n{server.log_tail()}", where=server.url, fix=f"see {server.log}")
@@ -35,4 +44,12 @@ async def serve_until_stopped(model: Path, config: RolloutConfig, logs: Path, sa
     except asyncio.CancelledError:
         say("stopping")
     finally:
+        key_file.unlink(missing_ok=True)
         await server.stop()
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """A file that no other user can read, whatever the umask is, at no moment."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secret)

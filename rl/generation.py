@@ -233,6 +233,7 @@ class Generation:
             rollout = RolloutConfig(
                 kind="sglang" if config.external_urls else "embedded",
                 urls=config.external_urls,
+                api_key_variable=config.external_api_key_variable,
                 max_context=self.config.sampling.max_context_tokens,
                 generate_timeout_s=self.config.rollout.generate_timeout_s,
             )

@@ -13,6 +13,7 @@ from megatron_osim.arguments import rank_parser
 from megatron_osim.runtime import initialize, shutdown
 from rl.config import RLConfig
 from rl.loop import train
+from rl.rollout.api_key import KEY_VARIABLE
 
 
 def main() -> None:
@@ -24,7 +25,9 @@ def main() -> None:
     config = validate(RLConfig, read_yaml(run.config), where=str(run.config))
     if args.rollout_urls:
         # Not part of the configuration: after a requeue the same run has other servers.
-        rollout = config.rollout.model_copy(update={"urls": tuple(args.rollout_urls), "kind": "sglang"})
+        key = config.rollout.api_key_variable or KEY_VARIABLE
+        found = {"urls": tuple(args.rollout_urls), "kind": "sglang", "api_key_variable": key}
+        rollout = config.rollout.model_copy(update=found)
         config = config.model_copy(update={"rollout": rollout})
     try:
         ranks = initialize(

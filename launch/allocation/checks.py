@@ -20,6 +20,8 @@ from common.redact import redact
 from data_tools.indexed import add_suffix
 from data_tools.manifest import Manifest
 from envs.client.config import ClientConfig, RoleName, resolve
+from rl.rollout.api_key import named_key
+from rl.rollout.config import RolloutConfig
 
 GIB, MIB = 2**30, 2**20
 ROLES: tuple[RoleName, ...] = ("judge", "partner", "critic", "auditor", "policy")
@@ -157,6 +159,18 @@ def endpoints(client: ClientConfig, environment: Mapping[str, str], timeout_s: f
             continue
         url = (address.base_url or OPENAI).rstrip("/")
         yield reachable(name, f"{url}/models", timeout_s, {"Authorization": f"Bearer {address.api_key}"})
+
+
+def rollout_servers(rollout: RolloutConfig, environment: Mapping[str, str], timeout_s: float) -> Iterator[Check]:
+    """Each server given by URL answers, and takes our key."""
+    try:
+        key = named_key(rollout.api_key_variable, environment) if rollout.urls else None
+    except OsimError as e:
+        yield Check("rollout servers", False, e.what, fix=f"{e.fix} where you submit")
+        return
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    for url in rollout.urls:
+        yield reachable(f"rollout server {url}", f"{url.rstrip('/')}/model_info", timeout_s, headers)
 
 
 def reachable(name: str, url: str, timeout_s: float, headers: Mapping[str, str] | None = None) -> Check:

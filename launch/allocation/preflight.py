@@ -138,8 +138,8 @@ def _once(run: Path, allocation: AllocationConfig) -> list[Check]:
     if client is not None:
         found += checks.endpoints(client, os.environ, options.endpoint_timeout_s)
     rollout = recipe.rollout if isinstance(recipe, RLConfig) else None
-    for url in rollout.urls if rollout else ():
-        found.append(checks.reachable(f"rollout server {url}", f"{url}/health", options.endpoint_timeout_s))
+    if rollout is not None:
+        found += checks.rollout_servers(rollout, os.environ, options.endpoint_timeout_s)
     return found
 
 

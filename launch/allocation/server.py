@@ -1,8 +1,8 @@
 """One rollout server of an RL job: `python -m launch.allocation.server RUN NOTES COUNT`, once for each server.
 
 Starts SGLang for the run's model on this node's GPUs, publishes its URL when it answers, and starts it again on the
-same port when it dies: the actor's pool then gives it the current weights. Ends when the main step is over. What does
-not come up within rollout.start_timeout_s ends with exit 3.
+same port when it dies: the actor's pool then gives it the current weights. The job's script has drawn the key of all
+servers. Ends when the main step is over. What does not come up within rollout.start_timeout_s ends with exit 3.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from envs.engine import EngineError
 from launch.allocation.config import recipe_of
 from launch.allocation.roles import POLL_S, Notes
 from rl.config import RLConfig
+from rl.rollout.api_key import KEY_VARIABLE
 from rl.rollout.server import SGLangServer
 from rl.weight_sync.group import own_address
 
@@ -36,7 +37,10 @@ async def serve(run: Path, notes: Notes, number: int, local: int, host: str) -> 
     """Until the main step is over."""
     config = load(RLConfig, recipe_of(run))
     context = max(config.rollout.max_context, config.sampling.max_context_tokens)
-    rollout = config.rollout.model_copy(update={"host": host, "port": None, "max_context": context})
+    key = config.rollout.api_key_variable or KEY_VARIABLE
+    rollout = config.rollout.model_copy(
+        update={"host": host, "port": None, "max_context": context, "api_key_variable": key}
+    )
     server = SGLangServer(config.model, rollout, run / "logs" / f"server{number}", index=local)
     try:
         server.start()

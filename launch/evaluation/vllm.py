@@ -1,8 +1,9 @@
 """One vLLM server for an evaluation: started, asked by token ids, stopped. Evaluation only: no weight updates.
 
 Runs in the process of the command. The server is a session leader of its own whose group is ended with the body; its
-log lies in RUN/logs/vllm.log. Prompts and answers travel as token ids (`prompt` as ids, `return_token_ids`), so that
-vLLM's chat template is never used. A server that ends or stays silent, and an answer without ids, is an EngineError.
+log lies in RUN/logs/vllm.log; under /v1 it answers nobody without the key of this start. Prompts and answers travel
+as token ids (`prompt` as ids, `return_token_ids`), so that vLLM's chat template is never used. A server that ends or
+stays silent, and an answer without ids, is an EngineError.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from common.files import read_json_object, read_tail
 from common.processes import kill_group, server_environment
 from envs.engine import EngineError, FinishReason, Generation, Sampling, VersionSpan
 from launch.evaluation.config import VllmConfig
+from rl.rollout.api_key import new_key
 from rl.rollout.http import HttpFailed, JsonHttp
 
 HOST = "127.0.0.1"
 NAME = "osim"
+KEY_VARIABLE = "VLLM_API_KEY"
+"""vLLM's own: the key that it demands under /v1."""
 STOP_GRACE_S = 20.0
 POLL_S = 0.5
 PROBE_TIMEOUT_S = 10.0
@@ -40,10 +44,10 @@ class VllmEngine:
 
     reproducible = False
 
-    def __init__(self, url: str, *, generate_timeout_s: float, model: str = NAME) -> None:
+    def __init__(self, url: str, *, generate_timeout_s: float, model: str = NAME, api_key: str | None = None) -> None:
         self.name = f"vllm {url}"
         self._model = model
-        self._http, self._timeout_s = JsonHttp(url), generate_timeout_s
+        self._http, self._timeout_s = JsonHttp(url, api_key=api_key), generate_timeout_s
 
     async def generate(
         self, prompt_ids: tuple[int, ...], sampling: Sampling, *, seed: int, request_id: str
@@ -114,7 +118,7 @@ def read_generation(reply: Any) -> Generation:
 async def open_vllm(model: Path, config: VllmConfig, logs: Path) -> AsyncIterator[VllmEngine]:
     """A running server of the Hugging Face folder `model`. Raises UsageError (no vllm) or EngineError (no start)."""
     python = config.python or Path(sys.executable)
-    port = _free_port()
+    port, key = _free_port(), new_key()
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / "vllm.log"
     await asyncio.to_thread(_check_installed, python)
@@ -124,10 +128,10 @@ async def open_vllm(model: Path, config: VllmConfig, logs: Path) -> AsyncIterato
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=server_environment(),
+            env=server_environment() | {KEY_VARIABLE: key},
             start_new_session=True,
         )
-    engine = VllmEngine(f"http://{HOST}:{port}", generate_timeout_s=config.generate_timeout_s)
+    engine = VllmEngine(f"http://{HOST}:{port}", generate_timeout_s=config.generate_timeout_s, api_key=key)
     try:
         await _wait_ready(engine, process, log, config.start_timeout_s)
         yield engine

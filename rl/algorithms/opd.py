@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from common.config import Config
+from common.redact import addresses_without_secret
 from rl.algorithms.base import GroupCounts, Needs, State, Weighed, group, group_advantages
 from rl.samples import Attempt, Ids, Surrogate, TeacherWeights, TrainSample, sample_of, weigh
 
@@ -37,6 +38,8 @@ class OPDConfig(Config):
     """Hugging Face folder of the external teacher; same tokenizer as the student."""
     external_urls: tuple[str, ...] = ()
     """SGLang servers that serve it; none: it runs in rank 0 (transformers)."""
+    external_api_key_variable: str | None = None
+    """Name of the environment variable with these servers' key; None: no key."""
     divergence: Literal["sampled", "top_k"] = "sampled"
     """Reverse KL on the sampled tokens alone, or over the student's top_k tokens."""
     top_k: int = Field(default=20, ge=1)
@@ -51,6 +54,8 @@ class OPDConfig(Config):
     """Lower clip distance of the ratio."""
     clip_high: float = Field(default=0.28, gt=0)
     """Upper clip distance."""
+
+    _no_secret = field_validator("external_urls")(addresses_without_secret)
 
     @model_validator(mode="after")
     def _teacher_is_complete(self) -> OPDConfig:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from common.config import Config
+from common.redact import IS_SECRET, addresses_without_secret
 
 EngineKind = Literal["auto", "sglang", "embedded"]
 Transport = Literal["auto", "disk", "distributed", "tensor"]
+KEY_FLAGS = ("--api-key", "--admin-api-key")
+"""Of SGLang. A command line is read by every user of the machine, a recipe is copied to the run folder."""
 
 
 class RolloutConfig(Config):
@@ -20,6 +24,9 @@ class RolloutConfig(Config):
     """sglang: server processes (make sglang); embedded: transformers in this process; auto: sglang where it is."""
     urls: tuple[str, ...] = ()
     """SGLang servers that already run, e.g. http://node7:30000; then none are started."""
+    api_key_variable: str | None = None
+    """Name of the environment variable with the servers' key. None: no key for `urls`, and a fresh one for each
+    server that is started."""
     servers: int = Field(default=1, ge=1)
     """SGLang servers to start and supervise."""
     port: int | None = Field(default=None, ge=1, le=65535)
@@ -56,6 +63,17 @@ class RolloutConfig(Config):
     """How often a server is asked whether it lives; three misses in a row replace it."""
     probe_timeout_s: float = Field(default=30.0, gt=0)
     """Longest wait for that answer: a hung server is noticed after three times both."""
+
+    _no_secret = field_validator("urls")(addresses_without_secret)
+
+    @field_validator("extra_flags")
+    @classmethod
+    def _no_key(cls, flags: tuple[str, ...]) -> tuple[str, ...]:
+        names = [flag.partition("=")[0] for flag in flags]
+        # As argparse reads them: any beginning will do.
+        if any(key.startswith(name) for name in names if len(name) > len("--") for key in KEY_FLAGS):
+            raise PydanticCustomError(IS_SECRET, "a key among the flags: name its variable as api_key_variable")
+        return flags
 
     @model_validator(mode="after")
     def _check(self) -> RolloutConfig:

@@ -3,7 +3,7 @@
 A protocol of asyncio around httptools (llhttp, uvicorn's parser), because the same requests of SGLangEngine take 2.7
 to 3 times as long on aiohttp (docs/benchmarks.md). A connection carries one request at a time; one that failed, timed
 out or was cancelled is dropped, which aborts the request on the server. Connections belong to the event loop that
-made them.
+made them. A server may repeat its caller's key: it is taken out of every answer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import httptools
 import orjson
+
+from common.redact import MARK, MIN_SECRET_CHARS
 
 MAX_CONNECTIONS = 1024
 MAX_REPLY_BYTES = 256 << 20
@@ -47,17 +49,18 @@ class Reply:
 
 
 class JsonHttp:
-    """Requests to `url`. Proxies of the environment are not used."""
+    """Requests to `url`, with the key where there is one. Proxies of the environment are not used."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+        self._url, self._api_key = url.rstrip("/"), api_key
+        self._secret = api_key.encode() if api_key and len(api_key) >= MIN_SECRET_CHARS else b""
         self._pool: _Pool | None = None
 
     async def request(self, path: str, body: Mapping[str, Any] | None, timeout_s: float, *, method: str) -> Reply:
         """One request. Raises HttpFailed."""
         pool = self._pool
         if pool is None or pool.loop is not asyncio.get_running_loop():
-            pool = self._pool = _Pool(self._url)
+            pool = self._pool = _Pool(self._url, self._api_key)
         try:
             async with asyncio.timeout(timeout_s), pool.slots:
                 connection = await pool.take()
@@ -67,11 +70,16 @@ class JsonHttp:
                     connection.drop()
                     raise
                 pool.give_back(connection)
-                return reply
+                return self._without_key(reply)
         except TimeoutError:
             raise HttpFailed(f"no answer within {timeout_s:g} s") from None
         except (httptools.HttpParserError, OSError, UnicodeError) as e:
             raise HttpFailed(f"{type(e).__name__}: {e}") from e
+
+    def _without_key(self, reply: Reply) -> Reply:
+        if self._secret and self._secret in reply.content:
+            return Reply(reply.status, reply.content.replace(self._secret, MARK.encode()))
+        return reply
 
     async def close(self) -> None:
         """Drop the connections."""
@@ -83,12 +91,14 @@ class JsonHttp:
 class _Pool:
     """Connections of one event loop to one server, and the words that every request to it has."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str | None) -> None:
         self.loop = asyncio.get_running_loop()
         self.slots = asyncio.Semaphore(MAX_CONNECTIONS)
         parts = urlsplit(url)
         self._path = parts.path
         self._headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\nAccept: application/json\r\n"
+        if api_key:
+            self._headers += f"Authorization: Bearer {api_key}\r\n"
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from typing import TypeVar
 
 from common.errors import UsageError
 from envs.engine import EngineError, Generation, Sampling
+from rl.rollout.api_key import named_key
 from rl.rollout.base import (
     Bucket,
     ChecksumLayout,
@@ -123,7 +125,7 @@ class EnginePool(StreamedUpdates):
         return pool
 
     async def _add(self, url: str, server: SGLangServer | None) -> None:
-        engine = self._client_of(url)
+        engine = self._client_of(url, server)
         await engine.connect()
         self._members.append(Member(engine, server, key=str(len(self._members)).encode()))
         self.vocab_size, self.version = engine.vocab_size, engine.version
@@ -141,11 +143,12 @@ class EnginePool(StreamedUpdates):
         for engine in self.engines:
             engine.stream_transport = transport
 
-    def _client_of(self, url: str) -> SGLangEngine:
+    def _client_of(self, url: str, server: SGLangServer | None) -> SGLangEngine:
         config = self._config
         engine = SGLangEngine(
             url,
             self._model,
+            api_key=server.api_key if server else named_key(config.api_key_variable, os.environ),
             deterministic=config.deterministic,
             generate_timeout_s=config.generate_timeout_s,
             control_timeout_s=config.control_timeout_s,
@@ -350,7 +353,7 @@ class EnginePool(StreamedUpdates):
             member.server.start()
             await member.server.wait_ready()
             url = member.server.url
-        engine = self._client_of(url)
+        engine = self._client_of(url, member.server)
         await engine.connect()
         async with self._updating:  # no update may pass between loading the weights and joining the others
             path, version = self._current

@@ -1,10 +1,11 @@
 """One SGLang server process: start, wait until it answers, stop. `pool` supervises several.
 
-Runs on the rank that owns the rollout side. The server is a session leader of its own: its group is ours to kill,
-and nothing else is. It dies with this process (sglang_cpu/launch.py watches its parent). Its pid and log lie in
-`log_dir`. A port that is taken is a UsageError before anything starts; a server that ends or stays silent past the
-deadline is an EngineError with the last lines of its log. SGLang never removes its small file of load figures in
-shared memory: stopping removes what the group had mapped (16 KB stay when we are killed).
+Runs on the rank that owns the rollout side. Each start has a key of its own, and counts only once a request without
+it has been refused. The server is a session leader of its own: its group is ours to kill, and nothing else is. It
+dies with this process (sglang_cpu/launch.py watches its parent). Its pid and log lie in `log_dir`. A port that is
+taken is a UsageError before anything starts; a server that ends or stays silent past the deadline is an EngineError
+with the last lines of its log. SGLang never removes its small file of load figures in shared memory: stopping removes
+what the group had mapped (16 KB stay when we are killed).
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from common.errors import DataError, UsageError
 from common.files import read_tail, write_json
 from common.processes import kill_group, server_environment
 from envs.engine import EngineError
+from rl.rollout.api_key import KEY_VARIABLE, named_key, new_key
 from rl.rollout.checkpoint import positive, read_config
 from rl.rollout.config import RolloutConfig
+from rl.rollout.sglang import UNAUTHORIZED
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = Path(__file__).resolve().parent / "sglang_cpu" / "launch.py"
@@ -63,6 +66,8 @@ class SGLangServer:
         self._load_files: set[Path] = set()
         self._log_start = 0
         self.port = 0
+        self.api_key = ""
+        """What the present start demands of its callers."""
 
     @property
     def url(self) -> str:
@@ -77,11 +82,12 @@ class SGLangServer:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, version: int = 0) -> None:
-        """Start the process. Raises UsageError for a taken port, a missing environment or model."""
+        """Start the process. Raises UsageError for a taken port, a missing environment, model or key."""
         python = self.config.python or default_python()
         if not is_built(python):
             raise UsageError("the SGLang environment is not built", where=str(python), fix="run: make sglang")
         flags = self._flags(version)
+        self.api_key = named_key(self.config.api_key_variable, os.environ) or new_key()
         self.port = _port(self.config.host, self.config.port, self.index)
         flags += ["--port", str(self.port)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +115,7 @@ class SGLangServer:
                     )
                 with contextlib.suppress(httpx.HTTPError):
                     if (await client.get("/health")).status_code == 200:
+                        await _check_it_refuses_strangers(client)
                         return
                 await asyncio.sleep(POLL_S)
         raise EngineError(
@@ -172,6 +179,7 @@ class SGLangServer:
         environment = server_environment() | {
             "SGLANG_CUDA_COREDUMP_BEFORE_CRASH_WAIT_SECS": "0",
             "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1",
+            KEY_VARIABLE: self.api_key,
         }
         if self._on_cpu:
             environment |= {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1"}
@@ -184,6 +192,13 @@ class SGLangServer:
         import torch
 
         return not torch.cuda.is_available()
+
+
+async def _check_it_refuses_strangers(client: httpx.AsyncClient) -> None:
+    """Raises EngineError when a request without the key is answered."""
+    status = (await client.get("/model_info")).status_code
+    if status != UNAUTHORIZED:
+        raise EngineError(f"the SGLang server answers without its key (status {status}): not used")
 
 
 def _dtype(config: Mapping[str, Any], model: Path) -> str:

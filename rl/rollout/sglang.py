@@ -42,6 +42,8 @@ GENERATE_TIMEOUT_S = 600.0
 CONTROL_TIMEOUT_S = 120.0
 PROBE_TIMEOUT_S = 10.0
 HEALTH_TIMEOUT_S = 30.0
+UNAUTHORIZED = 401
+KEY_FIX = "; it wants another key: name the variable that holds it as api_key_variable beside the servers' urls"
 
 
 class SGLangEngine(StreamedUpdates):
@@ -60,6 +62,7 @@ class SGLangEngine(StreamedUpdates):
         url: str,
         model_path: Path,
         *,
+        api_key: str | None = None,
         version: int = 0,
         deterministic: bool = False,
         generate_timeout_s: float = GENERATE_TIMEOUT_S,
@@ -82,7 +85,7 @@ class SGLangEngine(StreamedUpdates):
         self._resume_after_update = False
         self._broken = ""
         self._group: BroadcastGroup | None = None
-        self._http = JsonHttp(self.url)
+        self._http = JsonHttp(self.url, api_key=api_key)
 
     async def connect(self) -> None:
         """Read what the server is: its context, version, device, ranks. Raises EngineError."""
@@ -404,7 +407,8 @@ class SGLangEngine(StreamedUpdates):
         except ValueError:
             reply = {"message": answer.text}
         if answer.status >= 400 and not (isinstance(reply, dict) and reply.get("success") is False):
-            raise EngineError(f"{self.name}{path}: status {answer.status}: {answer.text[:500]}")
+            fix = KEY_FIX if answer.status == UNAUTHORIZED else ""
+            raise EngineError(f"{self.name}{path}: status {answer.status}: {answer.text[:500]}{fix}")
         if not isinstance(reply, dict):
             raise EngineError(f"{self.name}{path}: an answer that is no object: {answer.text[:200]}")
         return reply

@@ -114,7 +114,9 @@ def test_the_dry_run_tells_of_prompts_that_do_not_fit(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.sglang
-def test_sglang_behind_its_own_api_scores_as_sglang_by_token_ids(tmp_path: Path) -> None:
+def test_sglang_behind_its_own_api_scores_as_sglang_by_token_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = write_checkpoint(tmp_path / "hf", seed=3)
     # As a real checkpoint has: the template, and the end token at which a server stops by itself.
     (model / "chat_template.jinja").write_text(CHATML_JINJA)
@@ -125,8 +127,10 @@ def test_sglang_behind_its_own_api_scores_as_sglang_by_token_ids(tmp_path: Path)
     server.start()
     try:
         asyncio.run(server.wait_ready())
-        by_ids = evaluate(greedy(model, kind="sglang", urls=(server.url,)), tmp_path / "ids")
-        endpoint = Endpoint(model="default", base_url=f"{server.url}/v1")
+        monkeypatch.setenv("SERVE_KEY", server.api_key)
+        by_url = greedy(model, kind="sglang", urls=(server.url,), api_key_variable="SERVE_KEY")
+        by_ids = evaluate(by_url, tmp_path / "ids")
+        endpoint = Endpoint(model="default", base_url=f"{server.url}/v1", api_key_variable="SERVE_KEY")
         asked = {"model": EvalModelConfig(endpoint=endpoint), "name": "api"}
         by_api = evaluate(greedy(model).model_copy(update=asked), tmp_path / "api")
     finally:

@@ -19,6 +19,7 @@ from launch.allocation.checks import DataFile
 from launch.allocation.config import AllocationConfig, write_allocation
 from launch.allocation.roles import Notes
 from launch.submit.config import PreflightConfig
+from rl.rollout.config import RolloutConfig
 
 KEY = "sk-secret-of-the-user"
 
@@ -26,7 +27,8 @@ KEY = "sk-secret-of-the-user"
 class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         allowed = self.headers.get("Authorization") == f"Bearer {KEY}"
-        self.send_response(200 if allowed and self.path == "/v1/models" else 401 if not allowed else 500)
+        known = self.path in ("/v1/models", "/v1/model_info")
+        self.send_response(200 if allowed and known else 401 if not allowed else 500)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -60,6 +62,17 @@ def test_judge_that_is_not_there_or_fails_does_not_pass(endpoint: str) -> None:
     (broken,) = checks.endpoints(judge(f"{endpoint}/other"), {"JUDGE_KEY": KEY}, 5.0)
     assert not nobody.ok and "ConnectError" in nobody.measured
     assert not broken.ok and "HTTP 500" in broken.measured
+
+
+def test_rollout_servers_given_by_url_must_take_the_named_key(endpoint: str) -> None:
+    named = RolloutConfig(urls=(endpoint, f"{endpoint}/"), api_key_variable="THEIR_KEY")
+    good = list(checks.rollout_servers(named, {"THEIR_KEY": KEY}, 5.0))
+    refused, _ = checks.rollout_servers(named, {"THEIR_KEY": "wrong"}, 5.0)
+    (absent,) = checks.rollout_servers(named, {}, 5.0)
+    assert [check.ok for check in good] == [True, True] and not refused.ok and not absent.ok
+    assert "key is refused" in refused.measured and "THEIR_KEY is not set" in absent.measured
+    assert KEY not in repr([good, refused, absent])
+    assert not list(checks.rollout_servers(RolloutConfig(api_key_variable="THEIR_KEY"), {}, 5.0)), "none by URL"
 
 
 def test_disk_is_written_read_and_left_as_it_was(tmp_path: Path) -> None:

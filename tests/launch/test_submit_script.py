@@ -173,6 +173,21 @@ def test_services_are_told_that_the_main_step_is_over(tmp_path: Path) -> None:
     assert ended.code == 0 and (tmp_path / "run" / "obeyed").exists()
 
 
+def test_all_steps_get_one_key_of_the_attempt_and_no_file_or_command_line_has_it(tmp_path: Path) -> None:
+    script, keys = Script(tmp_path, service=True), []
+    told = tmp_path / "told"
+    tell = f'printf %s "$OSIM_ROLLOUT_API_KEY" >>{told}; tr "\\0" " " </proc/$PPID/cmdline >>$run/commands'
+    for attempt in range(2):
+        script.run(f"until [ -s {told} ]; do sleep 0.05; done; {tell}", server=tell, attempt=attempt)
+        key = told.read_text()
+        told.unlink()
+        assert len(key) == 128 and key[:64] == key[64:], "the server's and the rank's"
+        keys.append(key[:64])
+        files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+        assert "launch.allocation.server" in "".join(files) and not [text for text in files if keys[-1] in text]
+    assert keys[0] != keys[1]
+
+
 @pytest.mark.parametrize("code", [2, 3, 4])
 def test_code_of_a_lost_server_does_not_keep_a_saved_run_from_being_requeued(tmp_path: Path, code: int) -> None:
     script = Script(tmp_path, service=True)

@@ -22,7 +22,7 @@ from launch.evaluation.config import VllmConfig
 from launch.evaluation.vllm import open_vllm, read_generation, server_flags
 
 STAND_IN = """
-import http.server, json, subprocess, sys
+import http.server, json, os, subprocess, sys
 MODE = {mode!r}
 print("flags", sys.argv[1:], flush=True)
 if MODE == "ends":
@@ -36,10 +36,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        sent = self.headers["Authorization"]
+        if sent != "Bearer " + os.environ["VLLM_API_KEY"]:
+            return self.reply(401, {{}})
         ids = list(reversed(asked["prompt"]))
         choice = {{"token_ids": ids, "logprobs": {{"token_logprobs": [-0.5] * len(ids)}}, "finish_reason": "stop"}}
         if MODE == "broken":
-            return self.reply(500, {{"error": "no room"}})
+            return self.reply(500, {{"error": "no room, " + sent}})
         self.reply(200, {{"choices": [choice], "asked": asked}})
 
     def reply(self, status, value):
@@ -114,7 +117,7 @@ def test_a_server_is_started_asked_by_token_ids_and_ended_with_its_children(
     [
         ("ends", 60.0, "CUDA out of memory"),
         ("silent", 1.5, "did not answer within 1.5 s"),
-        ("broken", 60.0, "no room"),
+        ("broken", 60.0, r"no room, Bearer \[redacted\]"),
     ],
 )
 def test_a_server_that_fails_is_an_engine_error_that_says_why_and_leaves_nothing(

@@ -95,6 +95,7 @@ class Served:
 
     engine: Any
     url: str
+    key: str
     model: Path
 
 
@@ -108,7 +109,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.R
     with asyncio.Runner() as runner:
         pool = runner.run(EnginePool.start(model, config, tmp_path_factory.mktemp("run")))
         try:
-            yield runner, Served(pool.engines[0], pool.engines[0].url, model)
+            yield runner, Served(pool.engines[0], pool.servers[0].url, pool.servers[0].api_key, model)
         finally:
             runner.run(pool.close())
 
@@ -116,8 +117,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.R
 async def one_each(server: Served) -> dict[str, Episode]:
     """One episode of every task, all at once."""
     renderer = Renderer.load(server.model)
-    endpoint = Endpoint(model="tiny", base_url=f"{server.url}/v1", max_tokens_field="max_tokens", deadline_s=240.0)
-    client = Client(ClientConfig(judge=endpoint, partner=endpoint, critic=endpoint), environment={})
+    endpoint = Endpoint(
+        model="tiny",
+        base_url=f"{server.url}/v1",
+        api_key_variable="KEY",
+        max_tokens_field="max_tokens",
+        deadline_s=240.0,
+    )
+    client = Client(ClientConfig(judge=endpoint, partner=endpoint, critic=endpoint), environment={"KEY": server.key})
     policy = EnginePlayer(server.engine, renderer, Sampling(max_tokens=16))
     specs = {name: registry.get(name) for name in PLAYED}
     judge = ModelJudge(client, {j.id: j for spec in specs.values() for j in spec.judges}.values())

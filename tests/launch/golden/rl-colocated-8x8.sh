@@ -36,6 +36,9 @@ export GLOO_SOCKET_IFNAME=bond0
 export CUDA_DEVICE_MAX_CONNECTIONS=1
 export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
 export HF_HUB_OFFLINE=1
+# The rollout servers' key: of this attempt, in no file and on no command line.
+read -r OSIM_ROLLOUT_API_KEY < <(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+export OSIM_ROLLOUT_API_KEY
 # The first node's address as Slurm knows it, and a port of this job's own.
 first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_ADDR=$(scontrol show node --oneliner "$first_node" | sed -n 's/.* NodeAddr=\([^ ]*\) .*/\1/p')

@@ -9,13 +9,16 @@ import socket
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from common.errors import UsageError
 from envs.engine import EngineError, Generation, Sampling
+from rl.rollout.api_key import new_key
 from rl.rollout.base import BUCKET_BYTES
 from rl.rollout.checkpoint import read_tensors
 from rl.rollout.config import RolloutConfig
+from rl.rollout.http import JsonHttp
 from rl.rollout.server import SGLangServer
 from rl.weight_sync.sync import push_weights
 
@@ -92,6 +95,37 @@ def test_a_hung_server_mid_request_is_replaced_and_the_request_is_answered(pool,
     generation, expected, actual = runner.run(scenario())
     assert len(generation.ids) == 300 and [s.version for s in generation.versions] == [6]
     assert actual == expected
+
+
+def test_nothing_but_health_is_answered_without_the_key_and_the_key_is_written_nowhere(pool, runner):
+    """The updates of the tests above went with it; what would change weights or read the configuration is refused."""
+    server = pool.servers[0]
+    gets = ("/server_info", "/model_info", "/v1/models", "/nowhere")
+    changes = ("from_disk", "from_tensor", "from_distributed")
+    posts = ("/generate", "/flush_cache", "/pause_generation", "/init_weights_update_group")
+    paths = (*gets, *posts, *(f"/update_weights_{name}" for name in changes))
+
+    async def status(path: str, key: str | None) -> int:
+        http = JsonHttp(server.url, api_key=key)
+        method, body = ("GET", None) if path in gets or path == "/health" else ("POST", {})
+        reply = await http.request(path, body, 60, method=method)
+        await http.close()
+        assert server.api_key.encode() not in reply.content
+        return reply.status
+
+    for key in (None, new_key()):
+        assert {path: runner.run(status(path, key)) for path in paths} == dict.fromkeys(paths, 401)
+    assert runner.run(status("/health", None)) == runner.run(status("/server_info", server.api_key)) == 200
+    assert runner.run(pool.engines[0].health()).serving
+
+    assert server.log.stat().st_size and len(server.api_key) > 32
+    for file in server.log.parent.parent.rglob("*"):
+        assert not file.is_file() or server.api_key.encode() not in file.read_bytes(), file
+    processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    assert len(processes) > 2
+    for process in processes:
+        assert server.api_key not in " ".join(process.cmdline())
+        assert Path(f"/proc/{process.pid}/environ").stat().st_mode & 0o077 == 0
 
 
 def test_a_taken_port_is_one_clear_error_and_starts_nothing(checkpoints, tmp_path: Path):
