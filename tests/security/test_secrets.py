@@ -20,18 +20,22 @@ from typer.testing import CliRunner
 from common.config import validate
 from common.errors import ConfigError
 from common.files import write_json
+from common.run_folder import RunFolder
 from envs.client.config import Endpoint
 from envs.ledger import LedgerReader
 from launch import cli
 from tests.eval.toy_tasks import JUDGED
 from tests.fuzz.harness import to_json
 from tests.loopback import served_in_a_thread
+from tests.rl import runs
+from tests.rl.rollout.conftest import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {
     "OPENAI_API_KEY": "plantedOpenaiKey0123456789",
     "POLICY_KEY": "plantedPolicyKey+/=abcdef",
     "JUDGE_KEY": "plantedJudgeKey.with.dots.99",
+    "ROLLOUT_KEY": "plantedRolloutKey_0123-4567",
     "HF_TOKEN": "hf_plantedHubToken0123456789",
     "WANDB_API_KEY": "plantedWandbKey00112233445566778899aabb",
 }
@@ -80,7 +84,8 @@ def assert_clean_ledger(folder: Path) -> None:
 
 @contextmanager
 def parrot_server() -> Iterator[str]:
-    """A chat endpoint that repeats its caller's header in answers and errors. Yields its address."""
+    """A chat endpoint, and a rollout server, that repeat their caller's header in answers and errors. Yields its
+    address."""
     asked: dict[str, int] = {}
 
     async def complete(request: web.Request) -> web.Response:
@@ -101,7 +106,20 @@ def parrot_server() -> Iterator[str]:
     async def models(request: web.Request) -> web.Response:
         return web.json_response({"error": request.headers.get("Authorization", "")}, status=401)
 
+    async def server_info(request: web.Request) -> web.Response:
+        return web.json_response({"device": "cpu", "api_key": request.headers["Authorization"]})
+
+    async def healthy(request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    async def generate(request: web.Request) -> web.Response:
+        key = request.headers["Authorization"]
+        return web.json_response({"meta_info": {"finish_reason": {"type": key}}, "error": key}, status=500)
+
     app = web.Application()
+    app.router.add_get("/v1/server_info", server_info)
+    app.router.add_post("/v1/generate", generate)
+    app.router.add_get("/v1/health", healthy)
     app.router.add_post("/v1/chat/completions", complete)
     app.router.add_get("/v1/models", models)
     with served_in_a_thread(app) as address:
@@ -189,6 +207,39 @@ def test_secrets_are_in_no_artefact_of_data_evaluation_report_and_launch(planted
 
 
 CLUSTER = "h100-8x8.yaml"
+
+
+@pytest.mark.slow
+def test_secrets_are_in_no_artefact_of_rl_whose_judge_fails(planted: str, tmp_path: Path) -> None:
+    """The judge answers with errors that repeat its key, and the run ends with such an error in its text."""
+    model = write_checkpoint(tmp_path / "hf", seed=3)
+    judge = {"model": "j", "base_url": f"http://{planted}", "api_key_variable": "JUDGE_KEY", "structured": "none",
+             "max_retries": FAILS_FIRST - 1, "max_reasks": 0}  # fmt: skip
+    config = runs.config(model, {"name": "grpo"}, steps=1, tasks=[{"task": "tests.rl.judged:spec"}],
+                         groups_per_step=1, samples_per_prompt=2, client={"judge": judge})  # fmt: skip
+    run = RunFolder.prepare(tmp_path / "run", config).path
+    with command_lines() as lines:
+        process = runs.start(run)
+        try:
+            assert process.wait(240) == 3, runs.log_of(run)  # nothing was scored: the gate
+        finally:
+            process.kill()
+    assert "sorry, Bearer [redacted], try" in runs.log_of(run)
+    assert assert_clean_folder(run) > 3
+    for line in lines:
+        assert_clean(line, "a command line")
+
+
+def test_the_key_of_rollout_servers_is_in_no_artefact_of_an_evaluation_that_they_fail(
+    planted: str, tmp_path: Path
+) -> None:
+    model = write_checkpoint(tmp_path / "hf", seed=3)
+    run = tmp_path / "run"
+    failed = osim("eval", "run", "--suite", "hitom_mini", "--model", str(model), "--out", str(run), "limit=2",
+                  "baseline_rows=0", "model.engine.kind=sglang", f"model.engine.urls=[http://{planted}]",
+                  "model.engine.api_key_variable=ROLLOUT_KEY", code=None)  # fmt: skip
+    assert "Bearer [redacted]" in failed
+    assert_clean_folder(tmp_path)
 
 
 def test_a_password_in_the_default_address_is_shown_nowhere(planted: str, tmp_path: Path) -> None:
