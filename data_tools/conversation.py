@@ -13,8 +13,8 @@ import msgspec
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-BATCH_BYTES = 1 << 20
-"""Text per batch: the ids of it stay in the processor's cache, and the memory of one batch serves the next."""
+BATCH_BYTES = 4 << 20
+"""Text per batch: large enough for what a batch costs by itself, small enough for the cache and the memory bound."""
 MAX_ROW_BYTES = 256 << 20
 """A longer JSONL line is a bad row: it is never held in memory."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from common.errors import DataError
 from common.seeds import derive_rng
-from data_tools.encoding import Encoded, Encoder
+from data_tools.encoding import Encoded, Encoder, reference_without_threads
 
 RECHECK_TEXTS, RECHECK_EVERY = 1, 8192
 """Of every batch, a text and one in 8192 are encoded by both libraries: the reference takes 60 times as long."""
@@ -90,7 +90,8 @@ class GuardedEncoder:
         if texts:
             picks = [self._rng.randrange(len(texts)) for _ in range(RECHECK_TEXTS + len(texts) // RECHECK_EVERY)]
             picked = {i: text for i in picks if len(text := texts[i]) <= RECHECK_MAX_CHARS}
-            expected = self._reference.encode(list(picked.values()))
+            with reference_without_threads():  # waking them takes longer than a few texts
+                expected = self._reference.encode(list(picked.values()))
             for k, (i, text) in enumerate(picked.items()):
                 if not np.array_equal(encoded[i], expected[k]):
                     raise EncoderMismatch(text)
