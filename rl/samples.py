@@ -121,6 +121,8 @@ class TrainSample:
     """The teacher sees these ids in place of ids[:prompt_len]."""
     teacher: TeacherWeights = "current"
     """Which of the actor's weights grade it; `external` ones are filled in before the actor sees the sample."""
+    teacher_temperature: float = 1.0
+    """Of the actor's teacher, relative to the sampling temperature."""
     teacher_logprobs: Floats | None = None
     """Filled by the actor or by an external teacher, before training, where `teacher_prefix` is set."""
     old_logprobs: Floats | None = None
@@ -258,6 +260,7 @@ def weigh(
     surrogate: Surrogate | None = None,
     teacher_prefix: Ids | None = None,
     teacher: TeacherWeights = "current",
+    teacher_temperature: float = 1.0,
 ) -> TrainSample:
     """Put weights on the trainable tokens of a sample: one number for all of them, or one per token."""
 
@@ -269,6 +272,7 @@ def weigh(
         surrogate=surrogate or sample.surrogate,
         teacher_prefix=teacher_prefix,
         teacher=teacher,
+        teacher_temperature=teacher_temperature,
         advantage=spread(advantage),
         cross_entropy=spread(cross_entropy),
         reverse_kl=spread(reverse_kl),

@@ -97,19 +97,15 @@ class Actor:
     def _with_teacher(self, samples: list[TrainSample], teacher: TeacherWeights) -> None:
         """The log-probs of this teacher (the weights that are in place now), in place in the list."""
         taught = [i for i, s in enumerate(samples) if s.teacher_prefix is not None and s.teacher == teacher]
-        sampled = [i for i in taught if not samples[i].top_k]
-        if sampled:
-            graded = self.logprobs([samples[i].teacher_sequence().ids for i in sampled])
-            for i, logprobs in zip(sampled, graded, strict=True):
-                samples[i] = samples[i].with_teacher(logprobs)
-        for k in sorted({samples[i].top_k for i in taught} - {0}):
-            chosen = [i for i in taught if samples[i].top_k == k]
-            wide = self.logprobs(
+        for k, relative in sorted({(samples[i].top_k, samples[i].teacher_temperature) for i in taught}):
+            chosen = [i for i in taught if (samples[i].top_k, samples[i].teacher_temperature) == (k, relative)]
+            graded = self.logprobs(
                 [samples[i].teacher_sequence().ids for i in chosen],
-                candidates=[samples[i].teacher_candidates() for i in chosen],
+                temperature=relative * self.config.sampling.temperature,
+                candidates=[samples[i].teacher_candidates() for i in chosen] if k else None,
             )
-            for i, logprobs in zip(chosen, wide, strict=True):
-                samples[i] = samples[i].with_top_k_teacher(logprobs)
+            for i, logprobs in zip(chosen, graded, strict=True):
+                samples[i] = samples[i].with_top_k_teacher(logprobs) if k else samples[i].with_teacher(logprobs)
 
     def update(self, samples: Sequence[TrainSample], *, step: int) -> Update:
         """Train on prepared samples. No samples, no change."""

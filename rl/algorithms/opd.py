@@ -44,6 +44,8 @@ class OPDConfig(Config):
     """Reverse KL on the sampled tokens alone, or over the student's top_k tokens."""
     top_k: int = Field(default=20, ge=1)
     """Tokens per position that divergence top_k compares."""
+    teacher_temperature: float = Field(default=1.0, gt=0)
+    """The teacher's, relative to the sampling temperature; below 1 it teaches its likeliest answer, not its doubt."""
     privileged_context: bool = True
     """The teacher sees the task's privileged text; required unless the teacher is external."""
     kl_weight: float = Field(default=1.0, gt=0)
@@ -65,6 +67,8 @@ class OPDConfig(Config):
             raise ValueError("external_urls serve external_model: name it too")
         if self.teacher == "external" and self.divergence == "top_k":
             raise ValueError("an external teacher grades sampled tokens: divergence top_k needs teacher self or ema")
+        if self.teacher == "external" and self.teacher_temperature != 1.0:
+            raise ValueError("an external teacher grades at temperature 1: teacher_temperature needs self or ema")
         if self.teacher == "self" and not self.privileged_context:
             raise ValueError("a self teacher without privileged context equals the student: nothing to learn")
         return self
@@ -103,6 +107,7 @@ class OPD:
                         surrogate=self.surrogate,
                         teacher_prefix=self._teacher_prefix(a),
                         teacher=TEACHER_WEIGHTS[self.config.teacher],
+                        teacher_temperature=self.config.teacher_temperature,
                     )
                 )
         return Weighed(tuple(samples), counts)

@@ -64,6 +64,7 @@ def samples(seed: int, count: int = 7) -> list[TrainSample]:
                 top_k_kl=abs(weights(True)) if i % 3 == 1 else None,
                 top_k=4 if i % 3 == 1 else 0,
                 teacher_prefix=prefix,
+                teacher_temperature=0.5 if i == 4 else 1.0,
                 surrogate=SURROGATES[i % 3],
             )
         )

@@ -94,3 +94,38 @@ def test_adapters_change_linear_layers_only(recorded: Path, model: Path) -> None
     found = weights(recorded / "lora-one")
     changed = {key for key, value in found.items() if not np.array_equal(base[key], value)}
     assert changed == {key for key in base if key.endswith("_proj.weight")}
+
+
+@pytest.mark.parametrize("width", [0, 12])
+def test_a_sharpened_teacher_grades_with_its_logits_divided_by_the_temperature(
+    width: int, model: Path, ranks
+) -> None:
+    from rl.samples import TrainSample
+    from rl.session import build_actor
+
+    actor = build_actor(runs.config(model, {"name": "opd"}), ranks)
+    ids = np.arange(5, 17, dtype=np.int32)
+    sample = TrainSample(
+        ids=ids,
+        trainable=np.arange(12) >= 4,
+        episode_id="e",
+        prompt_id="p",
+        seat="s",
+        version=0,
+        top_k=width,
+        teacher_prefix=ids[1:4],
+        teacher_temperature=0.25,
+    )
+    (graded,) = actor.prepare([sample])
+    seen = np.concatenate([ids[1:4], ids[4:]])
+    every = np.tile(np.arange(actor.trainer.arch.vocab_size, dtype=np.int32), (len(seen), 1))
+    (logprobs_TV,) = actor.logprobs([seen], candidates=[every])  # at temperature 1
+    sharpened_TV = logprobs_TV[3:] / 0.25
+    sharpened_TV -= np.log(np.exp(sharpened_TV).sum(1, keepdims=True))
+    if width:
+        assert graded.top_k_teacher is not None and graded.top_k_ids is not None
+        found, asked = graded.top_k_teacher[4:], graded.top_k_ids[4:]
+    else:
+        assert graded.teacher_logprobs is not None
+        found, asked = graded.teacher_logprobs[4:, None], ids[4:, None]
+    np.testing.assert_allclose(found, np.take_along_axis(sharpened_TV, asked, 1), atol=TOLERANCE, rtol=0)

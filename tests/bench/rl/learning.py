@@ -35,7 +35,7 @@ BASE = ("corpus.stories=9500", "midtrain.steps=1350")
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "grpo": {"name": "grpo"},
     "verbal_feedback": {"name": "verbal_feedback"},
-    "opd": {"name": "opd", "teacher": "ema", "divergence": "top_k"},
+    "opd": {"name": "opd", "teacher": "ema", "divergence": "top_k", "teacher_temperature": 0.4},
 }
 SAMPLES = {"grpo": 8, "verbal_feedback": 4, "opd": 1}
 """A draft of verbal_feedback may have a refinement beside it; distillation compares no samples of one prompt."""

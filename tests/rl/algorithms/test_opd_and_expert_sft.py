@@ -70,6 +70,8 @@ def test_an_external_teacher_without_privileged_context_sees_the_plain_prompt(tm
         {"external_model": "somewhere"},
         {"external_urls": ["http://a:1"]},
         {"teacher": "external", "external_model": "somewhere", "divergence": "top_k"},
+        {"teacher": "external", "external_model": "somewhere", "teacher_temperature": 0.5},
+        {"teacher_temperature": 0.0},
     ],
 )
 def test_a_teacher_that_cannot_teach_is_refused(raw) -> None:
@@ -78,9 +80,10 @@ def test_a_teacher_that_cannot_teach_is_refused(raw) -> None:
 
 
 def test_top_k_distillation_weighs_the_candidates_by_the_teacher_of_choice() -> None:
-    config = OPDConfig(divergence="top_k", top_k=5, kl_weight=0.5, teacher="ema")
+    config = OPDConfig(divergence="top_k", top_k=5, kl_weight=0.5, teacher="ema", teacher_temperature=0.5)
     (sample,) = build_algorithm(config).weigh(taught([1.0])).samples
     assert sample.reverse_kl is None and sample.top_k_kl is not None and sample.teacher == "average"
+    assert sample.teacher_temperature == 0.5
     assert sample.top_k == 5 and set(sample.top_k_kl[sample.trainable].tolist()) == {0.5}
 
 
