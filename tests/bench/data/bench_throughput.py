@@ -155,7 +155,7 @@ def load(described: dict[str, Any]) -> Any:
 
 def encode_all(encoder: Encoder, texts: list[str]) -> int:
     """Tokens of all texts, in batches."""
-    return sum(len(encoder.encode(texts[i : i + 8192])[0]) for i in range(0, len(texts), 8192))
+    return sum(len(encoder.encode(texts[i : i + 8192]).ids) for i in range(0, len(texts), 8192))
 
 
 def disk(source: Path, target: Path) -> int:
