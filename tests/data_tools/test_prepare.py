@@ -17,6 +17,7 @@ import pytest
 from common.config import dump_yaml
 from common.errors import DataError, GateError, Interrupted, UsageError
 from common.files import write_text
+from common.run_folder import RunFolder
 from data_tools import pool as pool_module
 from data_tools import prepare as prepare_module
 from data_tools import publish, units
@@ -272,6 +273,18 @@ def test_a_suspicious_mask_stops_all_workers_before_their_units_are_discarded(ma
         prepare(config)
     assert not multiprocessing.active_children()
     assert not (add_suffix(config.output, ".work") / "units").exists()
+
+
+def test_workers_that_outlive_a_killed_run_for_a_moment_hold_no_lock(make_config, tmp_path):
+    config = make_config(make_rows(3000), workers=2)
+    process = start(tmp_path, config)
+    work = add_suffix(config.output, ".work")
+    while not list(work.glob("units/0*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait(60)
+    assert RunFolder(work).owner() is None
 
 
 KILLS = 20
