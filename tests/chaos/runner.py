@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from common.seeds import derive_rng
 from tests.chaos.base import Hung, Lost, NotHere, Scenario, Verdict
@@ -54,8 +55,8 @@ class Trial:
     def command(self) -> str:
         """Repeats it."""
         return (
-            f"python -m tests.chaos --scenario {self.scenario} --kind '{self.kind}' --index {self.index} "
-            f"--seed {self.seed}"
+            f"python -m tests.chaos --scenario {quote(self.scenario)} --kind {quote(self.kind)} "
+            f"--index {self.index} --seed {self.seed}"
         )
 
 

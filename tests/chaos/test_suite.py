@@ -65,7 +65,9 @@ def test_a_failure_is_in_the_table_with_the_command_that_repeats_it(tmp_path: Pa
     trials = list(run([Broken], Plan(seed=7), tmp_path, say=False))
     assert [t.verdict for t in trials] == [Verdict.LOST, Verdict.HUNG, None, None]
     text = markdown(trials)
-    assert "python -m tests.chaos --scenario broken --kind 'a' --index 0 --seed 7" in text
+    assert "python -m tests.chaos --scenario broken --kind a --index 0 --seed 7" in text
+    several = Trial("rl, sglang", "trainer killed", 0, 7, Verdict.LOST, 0.0, "").command
+    assert "--scenario 'rl, sglang' --kind 'trainer killed' --index 0" in several
     assert "| all |  | 2 | 0 | 0 | 1 | 1 |" in text and "not tried here: broken, c: no mount" in text
 
 
