@@ -96,6 +96,7 @@ OF_THE_MACHINE = {
     errno.EACCES: ("no permission", "correct the permissions, or give another folder"),
     errno.EPERM: ("not permitted", "correct owner and attributes, or give another folder"),
     errno.EIO: ("the disk reports an error", "check the disk"),
+    errno.ENAMETOOLONG: ("a longer file name than this file system takes", "give a shorter one"),
     errno.ESTALE: ("the network file system lost this file", "mount it again"),
 }
 """Errors of the operating system that are no bug of ours: what is wrong, and the fix."""

@@ -177,7 +177,9 @@ class LedgerReader:
             traces[seat] = self._blob(trace)
             if outcome is not None:
                 outcomes[seat] = outcome
-        if episode_digest(seed, outcomes.values(), traces.values()) != digest:
+        with self._decoding():
+            found = episode_digest(seed, outcomes.values(), traces.values())
+        if found != digest:
             raise DataError(f"episode {ident} is not what was written", where=str(self.path), fix=DAMAGED_FIX)
         calls = self._query(
             f"SELECT {CALL_COLUMNS} FROM calls WHERE episode=? ORDER BY id",

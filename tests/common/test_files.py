@@ -90,7 +90,7 @@ def test_an_output_has_one_writer_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG])
 def test_a_full_disk_is_one_clear_error_and_no_traceback(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise OSError(number, os.strerror(number), "/some/folder/metrics.jsonl")

@@ -84,7 +84,18 @@ def test_any_index_of_weights_is_followed_inside_the_folder_or_refused(data: byt
     assert isinstance(found, OsimError) or all(path.parent == tmp_path for path in found.values())
 
 
-@pytest.mark.parametrize("name", ["../other.safetensors", "/etc/passwd", "a/b.safetensors", "", "..", "x\x00y"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../other.safetensors",
+        "/etc/passwd",
+        "a/b.safetensors",
+        "",
+        "..",
+        "x\x00y",
+        pytest.param("n" * 300, id="long"),
+    ],
+)
 def test_an_index_never_names_a_file_elsewhere(name: str, tmp_path: Path) -> None:
     (tmp_path / "other.safetensors").write_bytes(WEIGHTS)
     (tmp_path / "model").mkdir()

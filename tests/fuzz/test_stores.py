@@ -16,7 +16,7 @@ import pytest
 import xxhash
 import zstandard
 from aiohttp import web
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import envs.tasks
@@ -150,6 +150,7 @@ COLUMNS = ("episodes.story", "episodes.row", "episodes.step", "episodes.turns", 
 
 @fuzz(40)
 @given(column=st.sampled_from(COLUMNS), value=VALUES)
+@example(column="seats.outcome", value=b"")
 def test_any_value_in_any_column_is_read_or_damaged(column: str, value: Any, ledger: bytes, tmp_path: Path) -> None:
     (tmp_path / LEDGER_FILE).write_bytes(ledger)
     table, name = column.split(".")
