@@ -13,7 +13,7 @@ import torch.distributed as dist
 from rl.weight_sync.group import BroadcastGroup, own_address
 
 RECEIVER = """
-import sys, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from datetime import timedelta
 from torch.distributed import distributed_c10d as c10d
 host, port, name, count, out = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
@@ -24,9 +24,13 @@ group, _ = c10d._new_process_group_helper(
 c10d._world.pg_group_ranks[group] = {0: 0, 1: 1}
 data = torch.empty(count, dtype=torch.uint8)
 dist.broadcast(data, src=0, group=group)
-open(out, "wb").write(data.numpy().tobytes())
+with open(out, "wb") as file:
+    file.write(data.numpy().tobytes())
 dist.destroy_process_group(group)
+os._exit(0)
 """
+"""A server goes on living. A process that ends here is aborted now and then, because a thread of torch's is not
+joined yet when its destructor runs ("terminate called without an active exception")."""
 
 
 @pytest.fixture
