@@ -37,6 +37,8 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "verbal_feedback": {"name": "verbal_feedback"},
     "opd": {"name": "opd", "teacher": "ema", "divergence": "top_k", "teacher_temperature": 0.4},
 }
+EMA_DECAY = 0.9999
+"""The teacher stays what it was: at 0.995 it forgets with its student how to use the privileged context."""
 SAMPLES = {"grpo": 8, "verbal_feedback": 4, "opd": 1}
 """A draft of verbal_feedback may have a refinement beside it; distillation compares no samples of one prompt."""
 PROMPTS = {"grpo": 12, "verbal_feedback": 12, "opd": 96}
@@ -77,7 +79,7 @@ def rl_config(model: Path, algorithm: str, seed: int, rollouts: int) -> RLConfig
             "optimizer": {"lr": 3e-4, "schedule": "constant"},
             "rollout": {"kind": "sglang"},
             "max_staleness": 1,
-            "ema_decay": 0.995 if algorithm == "opd" else None,
+            "ema_decay": EMA_DECAY if algorithm == "opd" else None,
             "seed": seed,
         },
         where="learning bench",
