@@ -85,7 +85,7 @@ class FastokensEncoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.version = f"fastokens {importlib.metadata.version('fastokens')}"
-        described, self._separator_id = _describe(tokenizer)
+        described, self._separator_id = _with_separator_only(tokenizer)
         with one_cpu():
             self.library: Any = fastokens.Tokenizer.from_json_str(described)
             # The thread pool takes its size from the CPUs that the process may use at its first batch.
@@ -115,7 +115,7 @@ class FastokensEncoder:
         return np.frombuffer(ids, np.uint32), np.frombuffer(offsets, np.uint64).astype(np.int64)
 
 
-def _describe(tokenizer: Tokenizer) -> tuple[str, int]:
+def _with_separator_only(tokenizer: Tokenizer) -> tuple[str, int]:
     """The tokenizer as JSON with the separator as its only special token, and that token's id, that of no other one.
 
     Special-token text is text then. The other added tokens stay: Hugging Face finds them in plain text too.
