@@ -1,4 +1,4 @@
-"""An aiohttp application on a free port of loopback, in the test's event loop or in a thread of its own."""
+"""Servers on loopback: an aiohttp application in the test's event loop or in a thread of its own, or a process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,31 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from aiohttp import web
+
+JSON_SERVER = """
+import http.server, json, sys
+
+class JsonHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def asked(self):
+        return self.rfile.read(int(self.headers["Content-Length"] or 0))
+
+    def reply(self, status, value):
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+def serve(handler):
+    port = int(sys.argv[sys.argv.index("--port") + 1])
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), handler).serve_forever()
+"""
+"""The start of a script that stands in for a server's process and gets its port as that would; needs no package."""
 
 
 @asynccontextmanager

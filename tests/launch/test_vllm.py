@@ -20,9 +20,10 @@ from common.errors import UsageError
 from envs.engine import EngineError, Sampling
 from launch.evaluation.config import VllmConfig
 from launch.evaluation.vllm import open_vllm, read_generation, server_flags
+from tests.loopback import JSON_SERVER
 
 STAND_IN = """
-import http.server, json, os, subprocess, sys
+import os, subprocess
 MODE = {mode!r}
 print("flags", sys.argv[1:], flush=True)
 if MODE == "ends":
@@ -30,12 +31,12 @@ if MODE == "ends":
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("child", child.pid, flush=True)
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     def do_GET(self):
         self.reply(503 if MODE == "silent" else 200, {{}})
 
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        asked = json.loads(self.asked())
         sent = self.headers["Authorization"]
         if sent != "Bearer " + os.environ["VLLM_API_KEY"]:
             return self.reply(401, {{}})
@@ -45,18 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.reply(500, {{"error": "no room, " + sent}})
         self.reply(200, {{"choices": [choice], "asked": asked}})
 
-    def reply(self, status, value):
-        data = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-port = int(sys.argv[sys.argv.index("--port") + 1])
-http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+serve(Handler)
 """
 
 
@@ -74,7 +64,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     package.mkdir(parents=True)
     for folder in (package, package.parent, package.parent.parent):
         (folder / "__init__.py").touch()
-    (package / "api_server.py").write_text(STAND_IN.format(mode=mode))
+    (package / "api_server.py").write_text(JSON_SERVER + STAND_IN.format(mode=mode))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
 
 
