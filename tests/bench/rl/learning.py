@@ -38,7 +38,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "opd": {"name": "opd", "teacher": "ema", "divergence": "top_k", "teacher_temperature": 0.4},
 }
 EMA_DECAY = 0.9999
-"""The teacher stays what it was: at 0.995 it forgets with its student how to use the privileged context."""
+"""The teacher stays what it was: its student forgets how to use the privileged context."""
 SAMPLES = {"grpo": 8, "verbal_feedback": 4, "opd": 1}
 """A draft of verbal_feedback may have a refinement beside it; distillation compares no samples of one prompt."""
 PROMPTS = {"grpo": 12, "verbal_feedback": 12, "opd": 96}
