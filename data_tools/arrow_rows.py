@@ -22,7 +22,7 @@ def columns_of(messages: pa.Array, sources: pa.StringArray) -> Columns | None:
 
     messages: list<struct{role, content}>.
     """
-    if messages.null_count or not {"role", "content"} <= fields(messages.type):
+    if messages.null_count or not {"role", "content"} <= struct_fields(messages.type):
         return None
     structs, counts = messages.flatten(), messages.value_lengths().to_numpy().astype(np.int64)
     roles, contents = structs.field("role"), structs.field("content")
@@ -44,7 +44,7 @@ def labels_of(strings: pa.StringArray) -> Labels:
     return Labels(encoded.dictionary.to_pylist(), encoded.indices.to_numpy())
 
 
-def fields(kind: pa.DataType) -> set[str]:
+def struct_fields(kind: pa.DataType) -> set[str]:
     """Fields of a list<struct> type; none for any other."""
     if hasattr(kind, "value_type") and pa.types.is_struct(kind.value_type):
         return {f.name for f in kind.value_type}

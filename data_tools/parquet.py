@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import SHAPE_ERRORS, DataError, data_errors
-from data_tools.arrow_rows import columns_of, fields, labels_of
+from data_tools.arrow_rows import columns_of, labels_of, struct_fields
 from data_tools.columns import Columns, RowBatch
 from data_tools.conversation import BATCH_BYTES, ROLES, BadRow, ChatMessage, Span
 
@@ -117,7 +117,7 @@ _EMPTY = BadRow(0, "empty", "no messages")
 
 def _lists(array: pa.Array) -> Iterator[list[ChatMessage] | BadRow | None]:
     """One list<struct{role, content}> column: messages, why they are unusable, or None for null and empty lists."""
-    if not {"role", "content"} <= fields(array.type):
+    if not {"role", "content"} <= struct_fields(array.type):
         detail = f"messages have type {array.type}, not list<struct{{role, content}}>"
         yield from [BadRow(0, "schema", detail)] * len(array)
         return
