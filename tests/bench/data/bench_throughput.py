@@ -1,18 +1,22 @@
 """Preparation against its own ceilings and against Megatron-LM's tools, on one file in one run.
 
-    python -m tests.bench.data.bench_throughput [--megabytes 200] [--workers 1]
-        [--corpus FILE.jsonl] [--tokenizer DIR]
+    python -m tests.bench.data.bench_throughput [--megabytes 200] [--workers 1] [--repeats 3]
+        [--corpus FILE.jsonl [--parquet FILE]] [--tokenizer DIR]
         [--peer /path/to/Megatron-LM --peer-path /path/to/its/packages]
 
 Ceilings: the disk, and the tokenizer library alone on the messages as strings in memory, called in three exact ways:
 as it offers it (a list of texts, special-token text as text), the same with the special tokens taken out of the
 tokenizer, and on texts joined by a separator beforehand (preparation's way; joining and cutting are not in that
 ceiling, so nobody gets usable ids at that rate). Everything else is measured as a process from start to end, in
-CPU-seconds (user + system, children too), the best of `--repeats` alternating runs; wall time needs a quiet machine.
-"start-up" is the same command on the first 200 rows.
+CPU-seconds (user + system, children too). "start-up" is the same command on the first 200 rows.
+
+Machines change their speed from second to second. So the library's own call is measured before and after each
+preparation, on the same texts, and a preparation's share is that of the mean of the two; the median of the repeats
+is reported, with all of them. One share is of the whole process, one of what it does after its start-up.
 
 Without --corpus it makes chat rows of paragraphs from this environment's Python sources; without --tokenizer it
 trains one on a fortieth of them. With another tokenizer the text is one that the tokenizer has never seen.
+--parquet: the corpus as Parquet, if it is there already.
 
 --peer: your own checkout of Megatron-LM; its tools/preprocess_data.py and preprocess_data_fast.py get the rows
 already rendered (they know no messages), the same tokenizer and number of workers. They want Python 3.12, triton and
@@ -27,10 +31,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import fastokens
@@ -45,7 +51,7 @@ from data_tools.encoding import Encoder, FastokensEncoder, HFEncoder, one_cpu
 from data_tools.joined_texts import SEPARATOR
 from data_tools.manifest import Manifest
 from data_tools.renderer import Renderer
-from data_tools.rows import read_conversations
+from data_tools.rows import read_batches, read_conversations
 from data_tools.tokenizer import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -97,7 +103,6 @@ def process(name: str, command: list[str], tokens: Callable[[], int], path: str 
     return Measured(name, tokens(), time.perf_counter() - wall, sum(after[2:4]) - sum(before[2:4]), peak)
 
 
-NEVER = Measured("", 0, float("inf"), float("inf"), 0.0)
 GNU_TIME = Path("/usr/bin/time").exists()
 
 
@@ -121,28 +126,57 @@ def make_rows(megabytes: float) -> Iterator[bytes]:
         yield orjson.dumps({"data_source": "wildchat", "messages": messages}) + b"\n"
 
 
-def library_alone(renderer: Renderer, texts: list[str]) -> Iterator[tuple[str, Callable[[], int]]]:
-    """fastokens on message contents that are strings already, in its first pass: it remembers words."""
-    lists = [texts[i : i + 1024] for i in range(0, len(texts), 1024)]
-    described = orjson.loads(renderer.plain.to_str())
-    library = load(described)
-    yield (
-        "fastokens, its own call",
-        lambda: sum(len(library.encode_batch_flat(x, split_special_tokens=True)[0]) // 4 for x in lists),
-    )
-    described["added_tokens"] = [t for t in described["added_tokens"] if not t["special"]]
-    without = load(described)
-    yield (
-        "fastokens, special tokens taken out",
-        lambda: sum(len(without.encode_batch_flat(x)[0]) // 4 for x in lists),
-    )
-    joining = FastokensEncoder(renderer.plain).library
-    pieces = [[SEPARATOR.join(t for t in x if t.isascii()), *(t for t in x if not t.isascii())] for x in lists]
-    separators = sum(text.count(SEPARATOR) for x in pieces for text in x)
-    yield (
-        "fastokens, texts joined beforehand",
-        lambda: sum(len(joining.encode_batch_flat(x)[0]) // 4 for x in pieces) - separators,
-    )
+@dataclass(frozen=True)
+class Alone:
+    """The tokenizer library on message contents that are strings already, in its first pass: it remembers words."""
+
+    renderer: Renderer
+    corpus: Path
+
+    def own_call(self) -> Measured:
+        """As the library offers it."""
+        library = load(orjson.loads(self.renderer.plain.to_str()))
+        return self._measure("own call", lambda x: _ids(library.encode_batch_flat(x, split_special_tokens=True)))
+
+    def without_special_tokens(self) -> Measured:
+        """A tokenizer without special tokens, which leaves nothing to ignore."""
+        described = orjson.loads(self.renderer.plain.to_str())
+        described["added_tokens"] = [t for t in described["added_tokens"] if not t["special"]]
+        library = load(described)
+        return self._measure("special tokens taken out", lambda x: _ids(library.encode_batch_flat(x)))
+
+    def joined(self) -> Measured:
+        """ASCII texts joined by a separator outside of the measured time."""
+        library = FastokensEncoder(self.renderer.plain).library
+        return self._measure(
+            "texts joined beforehand",
+            lambda x: _ids(library.encode_batch_flat(x)) - sum(text.count(SEPARATOR) for text in x),
+            lambda x: [SEPARATOR.join(t for t in x if t.isascii()), *(t for t in x if not t.isascii())],
+        )
+
+    def _measure(
+        self,
+        name: str,
+        encode: Callable[[list[str]], int],
+        arrange: Callable[[list[str]], list[str]] = lambda texts: texts,
+    ) -> Measured:
+        """`encode` gives the number of ids; reading and `arrange` are not measured."""
+        parts = []
+        for batch in read_batches(self.corpus):
+            texts = list(batch.columns.contents)
+            lists = [arrange(texts[i : i + 1024]) for i in range(0, len(texts), 1024)]
+            parts.append(in_memory(name, partial(sum_over, encode, lists)))
+        tokens, wall_s, cpu_s = (sum(getattr(p, field) for p in parts) for field in ("tokens", "wall_s", "cpu_s"))
+        return Measured(f"fastokens alone, {name}", tokens, wall_s, cpu_s, 0.0)
+
+
+def sum_over(count: Callable[[list[str]], int], lists: list[list[str]]) -> int:
+    """The sum of count(list)."""
+    return sum(map(count, lists))
+
+
+def _ids(encoded: tuple[bytes, bytes]) -> int:
+    return len(encoded[0]) // 4
 
 
 def load(described: dict[str, Any]) -> Any:
@@ -172,9 +206,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=200)
     parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--parquet", type=Path)
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer", type=Path)
     parser.add_argument("--peer-path", default="")
     args = parser.parse_args()
@@ -187,54 +222,62 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     corpus = args.corpus or folder / "corpus.jsonl"
     if args.corpus is None:
         corpus.write_bytes(b"".join(make_rows(args.megabytes)))
-    texts = [m.content for c in read_conversations([corpus], default_source="bench") for m in c.messages]
+    some = [text for batch in read_batches(corpus) for text in batch.columns.contents[::HF_SHARE]]
     tokenizer_dir = args.tokenizer or folder / "tokenizer"
     if args.tokenizer is None:
-        save_tokenizer(train_tokenizer(texts[::40], VOCAB_SIZE), tokenizer_dir)
+        save_tokenizer(train_tokenizer(some, VOCAB_SIZE), tokenizer_dir)
     renderer = Renderer.load(tokenizer_dir)
-    print(f"{corpus.stat().st_size / 1e6:.1f} MB, {len(texts):,} messages, vocabulary {renderer.vocab_size:,}")
+    print(f"{corpus.stat().st_size / 1e6:.1f} MB, vocabulary {renderer.vocab_size:,}")
     print(in_memory("disk: read and write the corpus", lambda: disk(corpus, folder / "copy")), flush=True)
     reference = HFEncoder(renderer.plain)
-    some = texts[::HF_SHARE]
     print(in_memory("Hugging Face alone, one text in 40", lambda: encode_all(reference, some)), flush=True)
-    ceilings: dict[str, Measured] = {}
-    for _ in range(args.repeats):
-        for name, work in library_alone(renderer, texts):
-            ceilings[name] = min(ceilings.get(name, NEVER), in_memory(name, work), key=lambda m: m.cpu_s)
-    for ceiling in ceilings.values():
-        print(ceiling, flush=True)
-
-    runs = {"prepare (JSONL)": ours(folder, corpus, tokenizer_dir, args.workers)}
-    table = folder / "corpus.parquet"
-    write_parquet(corpus, table)
-    runs["prepare (parquet)"] = ours(folder, table, tokenizer_dir, args.workers)
+    table = args.parquet or folder / "corpus.parquet"
+    if args.parquet is None:
+        write_parquet(corpus, table)
+    alone = Alone(renderer, table)
+    print(alone.without_special_tokens(), alone.joined(), sep="\n", flush=True)
     if args.peer:
-        runs |= peers(args, corpus, tokenizer_dir, folder)
-    startup = min((startup_of(folder, corpus, tokenizer_dir, args.workers) for _ in range(2)), key=lambda m: m.cpu_s)
-    print(startup, flush=True)
-    best: dict[str, Measured] = {}
-    for repeat in range(args.repeats):
-        for name, one in runs.items():
-            if name == "preprocess_data.py" and repeat:
-                continue  # minutes long; its noise does not matter at that distance
-            measured = one(name)
-            print(measured, flush=True)
-            if name not in best or measured.cpu_s < best[name].cpu_s:
-                best[name] = measured
-        report(best, ceilings.values(), startup)
+        compare_with_peers(args, corpus, tokenizer_dir, folder)
+    shares = {kind: Shares() for kind in ("JSONL", "Parquet")}
+    for _ in range(args.repeats):
+        for kind, source in (("JSONL", corpus), ("Parquet", table)):
+            before = alone.own_call()
+            startup = startup_of(folder, corpus, tokenizer_dir, args.workers)
+            whole = ours(folder, source, tokenizer_dir, args.workers)(f"prepare ({kind})")
+            after = alone.own_call()
+            print(before, startup, whole, after, sep="\n", flush=True)
+            shares[kind].add(whole, startup, (before.rate + after.rate) / 2)
+    for kind, found in shares.items():
+        print(f"prepare ({kind}), of the library's own call beside it: {found}")
 
 
-def report(best: dict[str, Measured], ceilings: Iterable[Measured], startup: Measured) -> None:
-    """Ratios."""
-    for name in ("prepare (JSONL)", "prepare (parquet)"):
-        one = best[name]
-        steady = one.tokens / (one.cpu_s - startup.cpu_s) / 1e6
-        print(f"{name}: {one.rate:.2f} Mtok/CPU-s, {steady:.2f} without start-up ({startup.cpu_s:.2f} s)")
-        for ceiling in ceilings:
-            print(f"    {one.rate / ceiling.rate:.0%} and {steady / ceiling.rate:.0%} of {ceiling.name}")
-    for name, one in best.items():
-        if name.startswith("preprocess"):
-            print(f"against {name}: {best['prepare (JSONL)'].rate / one.rate:.1f} times its tokens per CPU-second")
+class Shares:
+    """Shares of the ceiling, repeat by repeat."""
+
+    def __init__(self) -> None:
+        self.whole: list[float] = []
+        self.started: list[float] = []
+
+    def add(self, whole: Measured, startup: Measured, ceiling: float) -> None:
+        """One preparation. ceiling: million tokens per CPU-second."""
+        self.whole.append(whole.rate / ceiling)
+        self.started.append((whole.tokens - startup.tokens) / (whole.cpu_s - startup.cpu_s) / 1e6 / ceiling)
+
+    def __str__(self) -> str:
+        def text(shares: list[float]) -> str:
+            return f"{median(shares):.0%} ({', '.join(f'{share:.0%}' for share in shares)})"
+
+        return f"{text(self.whole)} from start to end, {text(self.started)} once started"
+
+
+def compare_with_peers(args: argparse.Namespace, corpus: Path, tokenizer: Path, folder: Path) -> None:
+    """Tokens per CPU-second, preparation (JSONL) before and after each peer."""
+    prepare = ours(folder, corpus, tokenizer, args.workers)
+    for name, peer in peers(args, corpus, tokenizer, folder).items():
+        before, other, after = prepare("prepare (JSONL)"), peer(name), prepare("prepare (JSONL)")
+        print(before, other, after, sep="\n")
+        ratio = (before.rate + after.rate) / 2 / other.rate
+        print(f"against {name}: {ratio:.1f} times its tokens per CPU-second", flush=True)
 
 
 def ours(folder: Path, corpus: Path, tokenizer: Path, workers: int) -> Callable[[str], Measured]:
@@ -296,7 +339,7 @@ def peers(
         dtype_bytes = 2 if Renderer.load(tokenizer).vocab_size < 65_500 else 4
         return data.stat().st_size // dtype_bytes
 
-    found = {}
+    found: dict[str, Callable[[str], Measured]] = {}
     for tool, extra in (
         ("preprocess_data_fast.py", ["--use-gigatoken"]),
         ("preprocess_data.py", ["--workers", str(args.workers)]),
@@ -305,7 +348,7 @@ def peers(
             sys.executable, str(args.peer / "tools" / tool), "--input", str(rendered), "--output-prefix", str(output),
             "--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", str(tokenizer), "--append-eod", *extra,
         ]  # fmt: skip
-        found[tool] = lambda name, command=command: process(name, command, tokens, path)
+        found[tool] = partial(process, command=command, tokens=tokens, path=path)
     return found
 
 
