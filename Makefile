@@ -42,8 +42,9 @@ slurm:
 quickstart: setup
 	$(BIN)/osim quickstart $(ARGS)
 
+# Two processes share the test files, slow ones first (tests/conftest.py).
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -12,8 +12,12 @@ from envs.tasks.corpus import GeneratedCorpusConfig, write_generated_corpus
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `sglang` are skipped, with the reason, where its environment has not been built."""
-    marked = [item for item in items if item.get_closest_marker("sglang")]
+    """What needs an environment that is not here is skipped; where several processes test, who does what."""
+    _skip_without_sglang([item for item in items if item.get_closest_marker("sglang")])
+    _share_among_processes(items)
+
+
+def _skip_without_sglang(marked: list[pytest.Item]) -> None:
     if not marked:
         return
     from rl.rollout.server import default_python, is_built  # imports torch
@@ -21,6 +25,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not is_built(default_python()):
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no SGLang environment: run `make sglang`"))
+
+
+def _share_among_processes(items: list[pytest.Item]) -> None:
+    """A file is one process's: its fixtures are made once. So is the cluster. Files with slow tests come first.
+
+    Otherwise the last of them would keep one process busy when the others have nothing left.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (not item.get_closest_marker("slurm"), item.path not in slow))
+    for item in items:
+        group = "slurm" if item.get_closest_marker("slurm") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
