@@ -11,6 +11,7 @@ from data_tools.tokenizer import save_tokenizer, train_tokenizer
 from envs.tasks.corpus import GeneratedCorpusConfig, write_generated_corpus
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs an environment that is not here is skipped; where several processes test, who does what."""
     _skip_without_sglang([item for item in items if item.get_closest_marker("sglang")])
