@@ -5,17 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from data_tools.renderer import Renderer
 from data_tools.tokenizer import save_tokenizer, train_tokenizer
 from envs.tasks.corpus import GeneratedCorpusConfig, write_generated_corpus
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs an environment that is not here is skipped; where several processes test, who does what."""
+    """Skip what needs an environment that is not here. The cluster's tests come first, then files with slow ones.
+
+    Otherwise the last of them would keep one process busy when the others have nothing left.
+    """
     _skip_without_sglang([item for item in items if item.get_closest_marker("sglang")])
-    _share_among_processes(items)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (not item.get_closest_marker("slurm"), item.path not in slow))
+
+
+class FileScheduling(LoadScopeScheduling):
+    """Where several processes test, a file is one's: its fixtures are made once. So is the cluster."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.split("::")[0])
+        return str(file.parent if file.parent.name == "slurm" else file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
+    """xdist asks for it once."""
+    return FileScheduling(config, log)
 
 
 def _skip_without_sglang(marked: list[pytest.Item]) -> None:
@@ -26,18 +44,6 @@ def _skip_without_sglang(marked: list[pytest.Item]) -> None:
     if not is_built(default_python()):
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no SGLang environment: run `make sglang`"))
-
-
-def _share_among_processes(items: list[pytest.Item]) -> None:
-    """A file is one process's: its fixtures are made once. So is the cluster. Files with slow tests come first.
-
-    Otherwise the last of them would keep one process busy when the others have nothing left.
-    """
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (not item.get_closest_marker("slurm"), item.path not in slow))
-    for item in items:
-        group = "slurm" if item.get_closest_marker("slurm") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
