@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadFileScheduling
 
 from data_tools.renderer import Renderer
 from data_tools.tokenizer import save_tokenizer, train_tokenizer
@@ -23,17 +23,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (not item.get_closest_marker("slurm"), item.path not in slow))
 
 
-class FileScheduling(LoadScopeScheduling):
-    """Where several processes test, a file is one's: its fixtures are made once. So is the cluster."""
+class FileScheduling(LoadFileScheduling):
+    """Where several processes test, a file is one's: its fixtures are made once. So is the cluster of tests/slurm."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = Path(nodeid.split("::")[0])
-        return str(file.parent if file.parent.name == "slurm" else file)
+        file = super()._split_scope(nodeid)
+        return "tests/slurm" if file.startswith("tests/slurm/") else file
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
-    """xdist asks for it once."""
-    return FileScheduling(config, log)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling | None:
+    """For `--dist loadfile`, which `make test` asks for; None leaves any other to xdist."""
+    return FileScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def _skip_without_sglang(marked: list[pytest.Item]) -> None:
