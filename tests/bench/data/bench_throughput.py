@@ -57,7 +57,7 @@ from data_tools.tokenizer import save_tokenizer, train_tokenizer
 ROOT = Path(__file__).resolve().parents[3]
 VOCAB_SIZE = 32_000
 HF_SHARE = 40
-"""The reference library is measured on one text in this many."""
+"""The reference library is measured on one text in this many; without --tokenizer, one is trained on them."""
 STARTUP_ROWS = 200
 
 
@@ -136,21 +136,23 @@ class Alone:
     def own_call(self) -> Measured:
         """As the library offers it."""
         library = load(orjson.loads(self.renderer.plain.to_str()))
-        return self._measure("own call", lambda x: _ids(library.encode_batch_flat(x, split_special_tokens=True)))
+        return self._measure(
+            "own call", lambda x: _count_ids(library.encode_batch_flat(x, split_special_tokens=True))
+        )
 
     def without_special_tokens(self) -> Measured:
         """A tokenizer without special tokens, which leaves nothing to ignore."""
         described = orjson.loads(self.renderer.plain.to_str())
         described["added_tokens"] = [t for t in described["added_tokens"] if not t["special"]]
         library = load(described)
-        return self._measure("special tokens taken out", lambda x: _ids(library.encode_batch_flat(x)))
+        return self._measure("special tokens taken out", lambda x: _count_ids(library.encode_batch_flat(x)))
 
     def joined(self) -> Measured:
         """ASCII texts joined by a separator outside of the measured time."""
         library = FastokensEncoder(self.renderer.plain).library
         return self._measure(
             "texts joined beforehand",
-            lambda x: _ids(library.encode_batch_flat(x)) - sum(text.count(SEPARATOR) for text in x),
+            lambda x: _count_ids(library.encode_batch_flat(x)) - sum(text.count(SEPARATOR) for text in x),
             lambda x: [SEPARATOR.join(t for t in x if t.isascii()), *(t for t in x if not t.isascii())],
         )
 
@@ -161,13 +163,18 @@ class Alone:
         arrange: Callable[[list[str]], list[str]] = lambda texts: texts,
     ) -> Measured:
         """`encode` gives the number of ids; reading and `arrange` are not measured."""
-        parts = []
+        parts: list[Measured] = []
         for batch in read_batches(self.corpus):
             texts = list(batch.columns.contents)
             lists = [arrange(texts[i : i + 1024]) for i in range(0, len(texts), 1024)]
             parts.append(in_memory(name, partial(sum_over, encode, lists)))
-        tokens, wall_s, cpu_s = (sum(getattr(p, field) for p in parts) for field in ("tokens", "wall_s", "cpu_s"))
-        return Measured(f"fastokens alone, {name}", tokens, wall_s, cpu_s, 0.0)
+        return Measured(
+            f"fastokens alone, {name}",
+            sum(part.tokens for part in parts),
+            sum(part.wall_s for part in parts),
+            sum(part.cpu_s for part in parts),
+            0.0,
+        )
 
 
 def sum_over(count: Callable[[list[str]], int], lists: list[list[str]]) -> int:
@@ -175,7 +182,7 @@ def sum_over(count: Callable[[list[str]], int], lists: list[list[str]]) -> int:
     return sum(map(count, lists))
 
 
-def _ids(encoded: tuple[bytes, bytes]) -> int:
+def _count_ids(encoded: tuple[bytes, bytes]) -> int:
     return len(encoded[0]) // 4
 
 
@@ -230,7 +237,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     print(f"{corpus.stat().st_size / 1e6:.1f} MB, vocabulary {renderer.vocab_size:,}")
     print(in_memory("disk: read and write the corpus", lambda: disk(corpus, folder / "copy")), flush=True)
     reference = HFEncoder(renderer.plain)
-    print(in_memory("Hugging Face alone, one text in 40", lambda: encode_all(reference, some)), flush=True)
+    print(in_memory(f"Hugging Face alone, one text in {HF_SHARE}", lambda: encode_all(reference, some)), flush=True)
     table = args.parquet or folder / "corpus.parquet"
     if args.parquet is None:
         write_parquet(corpus, table)
