@@ -27,6 +27,7 @@ GIB, MIB = 2**30, 2**20
 ROLES: tuple[RoleName, ...] = ("judge", "partner", "critic", "auditor", "policy")
 OPENAI = "https://api.openai.com/v1"
 CHUNK = 8 * MIB
+DISK_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,30 @@ def disk_space(folder: Path, needed_gib: float) -> Check:
 
 
 def disk_speed(folder: Path, mib: int, bound: float) -> Check:
-    """Write (with fsync) and read one file of `mib` MiB; the slower of the two counts."""
+    """Write (with fsync) and read one file of `mib` MiB; the slower of the two counts.
+
+    Of a few tries the best: a moment in which a shared disk is busy is no reason to end a run.
+    """
+    best = (0.0, 0.0)
+    try:
+        for _ in range(DISK_TRIES):
+            best = max(best, _write_and_read(folder, mib), key=min)
+            if min(best) >= bound:
+                break
+    except OSError as e:
+        return Check(f"disk speed at {folder}", False, str(e), fix="the run folder must be writable from the nodes")
+    return Check(
+        f"disk speed at {folder}",
+        min(best) >= bound,
+        f"writes {best[0]:.0f}, reads {best[1]:.0f} MiB/s",
+        f"at least {bound:g} MiB/s",
+        "put the run folder on the parallel file system, or lower preflight.min_disk_mib_per_s",
+        ExitCode.GATE,
+    )
+
+
+def _write_and_read(folder: Path, mib: int) -> tuple[float, float]:
+    """Both speeds, in MiB/s. Raises OSError."""
     path = folder / f".preflight-{os.getpid()}.tmp"
     block = os.urandom(MIB)
     try:
@@ -97,19 +121,9 @@ def disk_speed(folder: Path, mib: int, bound: float) -> Check:
             while f.read(CHUNK):
                 pass
         read = time.monotonic()
-    except OSError as e:
-        return Check(f"disk speed at {folder}", False, str(e), fix="the run folder must be writable from the nodes")
     finally:
         path.unlink(missing_ok=True)
-    write_speed, read_speed = mib / max(1e-9, written - started), mib / max(1e-9, read - written)
-    return Check(
-        f"disk speed at {folder}",
-        min(write_speed, read_speed) >= bound,
-        f"writes {write_speed:.0f}, reads {read_speed:.0f} MiB/s",
-        f"at least {bound:g} MiB/s",
-        "put the run folder on the parallel file system, or lower preflight.min_disk_mib_per_s",
-        ExitCode.GATE,
-    )
+    return mib / max(1e-9, written - started), mib / max(1e-9, read - written)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,16 @@ def test_disk_is_written_read_and_left_as_it_was(tmp_path: Path) -> None:
     assert checks.disk_space(tmp_path, 0.0).ok and not checks.disk_space(tmp_path, 1e9).ok
 
 
+def test_disk_that_is_slow_for_a_moment_passes_and_a_slow_one_is_told_its_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds = iter([(900.0, 16.0), (40.0, 30.0), (5.0, 5.0), (7.0, 3.0), (9.0, 6.0)])
+    monkeypatch.setattr(checks, "_write_and_read", lambda folder, mib: next(speeds))
+    assert checks.disk_speed(tmp_path, 2, 20.0).measured == "writes 40, reads 30 MiB/s"
+    slow = checks.disk_speed(tmp_path, 2, 20.0)
+    assert not slow.ok and slow.measured == "writes 9, reads 6 MiB/s"
+
+
 def test_data_is_hashed_up_to_the_budget_and_the_rest_by_size(tmp_path: Path) -> None:
     files = []
     for name in "ab":

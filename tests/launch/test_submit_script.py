@@ -18,7 +18,14 @@ from launch.submit.sbatch import render
 
 SITE = Site(ClusterConfig(), SlurmConfig(gpu_flag="none", max_requeues=3), Path("/tmp"))
 SCONTROL = """#!/bin/bash
-echo "$@" >>"$FOLDER/scontrol"
+echo "$@" >>"$FOLDER/calls"
+if (($(wc -l <"$FOLDER/calls") <= $REFUSALS)); then
+  echo "slurm_requeue error: Socket timed out"
+  exit 1
+fi
+"""
+SLEEP = """#!/bin/bash
+exec /bin/sleep 0.01
 """
 SRUN = """#!/bin/bash
 case "$*" in
@@ -48,11 +55,18 @@ class Script:
     service: bool = False
 
     def run(
-        self, main: str, *, preflight: str = "true", server: str = "true", attempt: int = 0, send: int | None = None
+        self,
+        main: str,
+        *,
+        preflight: str = "true",
+        server: str = "true",
+        attempt: int = 0,
+        send: int | None = None,
+        refusals: int = 0,
     ) -> Ended:
         run = self.folder / "run"
         (run / "launch").mkdir(parents=True, exist_ok=True)
-        for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("sleep", SLEEP)):
             program = self.folder / name
             program.write_text(text)
             program.chmod(0o755)
@@ -82,6 +96,7 @@ class Script:
             "MAIN": main,
             "PREFLIGHT": preflight,
             "SERVER": server,
+            "REFUSALS": str(refusals),
         }
         process = subprocess.Popen(["bash", script], env=environment)
         if send is not None:
@@ -91,10 +106,10 @@ class Script:
                 time.sleep(0.02)
             process.send_signal(send)
         code = process.wait(timeout=60)
-        calls = self.folder / "scontrol"
+        calls = self.folder / "calls"
         log = (run / "launch" / "history").read_text().splitlines()
-        requeued = "requeue 7" in ((self.folder / "scontrol").read_text() if calls.exists() else "")
-        return Ended(code, requeued, [line.split(" ", 3)[3] for line in log])
+        asked = (calls.read_text() if calls.exists() else "").count("requeue 7")
+        return Ended(code, asked > refusals, [line.split(" ", 3)[3] for line in log])
 
 
 @pytest.fixture
@@ -111,6 +126,18 @@ def test_warning_before_the_time_limit_saves_and_requeues(script: Script) -> Non
     ended = script.run(WAIT + SAVE + "touch $notes/failed-4-rank0; exit 1", send=signal.SIGUSR1)
     assert (ended.code, ended.requeued) == (4, True)
     assert ended.history[-1] == "requeued: time limit near, saved step-00000005"
+
+
+def test_requeue_that_the_controller_does_not_take_at_once_is_asked_for_again(script: Script) -> None:
+    ended = script.run(WAIT + SAVE + "touch $notes/failed-4-rank0; exit 1", send=signal.SIGUSR1, refusals=3)
+    assert (ended.code, ended.requeued) == (4, True)
+    assert ended.history[-1] == "requeued: time limit near, saved step-00000005"
+
+
+def test_requeue_that_is_refused_for_good_is_the_end_and_says_why(script: Script) -> None:
+    ended = script.run(WAIT + SAVE + "touch $notes/failed-4-rank0; exit 1", send=signal.SIGUSR1, refusals=9)
+    assert (ended.code, ended.requeued) == (4, False)
+    assert ended.history[-1] == "ended 4: not requeued: slurm_requeue error: Socket timed out"
 
 
 def test_warning_without_anything_saved_ends_4_instead_of_a_loop(script: Script) -> None:
@@ -163,7 +190,7 @@ def test_stop_during_the_preflight_is_no_success(script: Script) -> None:
 
 def test_work_that_cannot_save_on_request_is_ended_and_requeued_before_the_limit(tmp_path: Path) -> None:
     script = Script(tmp_path, saves_on_request=False)
-    ended = script.run("touch $run/ready; exec sleep 50", send=signal.SIGUSR1)
+    ended = script.run("touch $run/ready; exec /bin/sleep 50", send=signal.SIGUSR1)
     assert (ended.code, ended.requeued) == (4, True)
 
 

@@ -104,6 +104,11 @@ class Cluster:
             check=True,
         ).stdout
 
+    def told(self) -> str:
+        """The jobs as Slurm has them, and the ends of the daemons' logs."""
+        jobs = self.run("scontrol", "show", "jobs", "--oneliner")
+        return "\n".join([jobs, *(f"{name}:\n{self._log(name)}" for name in ("slurmctld.log", "slurmd."))])
+
     def stop(self) -> None:
         """End what was started, the last first. Idempotent."""
         if self._guard is not None:

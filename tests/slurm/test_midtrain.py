@@ -11,7 +11,7 @@ from common.run_folder import RunFolder
 from megatron_osim.checkpoint import list_checkpoints
 from tests.megatron_osim.corpus import Corpus
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import Osim, has_ended, history, midtrain_recipe, until
+from tests.slurm.conftest import Osim, has_ended, history, midtrain_recipe
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
 COMPARED = ("loss", "grad_norm", "lr", "trained_tokens", "bins", "updated")
@@ -47,12 +47,12 @@ def test_two_node_run_that_is_preempted_and_requeued_equals_the_undisturbed_run_
     run, alone = osim.folder / "run", osim.folder / "alone"
     first = osim.cluster(sbatch_flags={"exclude": "n3"})
     osim("launch", "midtrain", "--recipe", recipe, "--cluster", first, "--out", run)
-    until(lambda: bool(list_checkpoints(run / "checkpoints")), "checkpoint")
+    osim.until(run, lambda: bool(list_checkpoints(run / "checkpoints")), "checkpoint")
     osim.slurm.run(
         "sbatch", "-p", "urgent", "-w", "n1,n2", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"
     )
     osim("midtrain", "--recipe", recipe, "--ranks", "2", "--out", alone)
-    until(lambda: has_ended(run) and attempts(run) == 2, "end of the second attempt")
+    osim.until(run, lambda: has_ended(run) and attempts(run) == 2, "end of the second attempt")
     assert history(run)[-1] == "ended 0"
     assert "asked to end" in history(run)
     assert "COMPLETED" in osim("launch", "status", run)
@@ -97,9 +97,9 @@ def test_run_that_is_launched_cannot_be_launched_again_and_cancelled_with_save_i
     launch = ("launch", "midtrain", "--recipe", recipe, "--cluster", osim.cluster(nodes=1), "--out", run)
     osim(*launch)
     assert "is launched already" in osim(*launch, expect=2)
-    until(lambda: bool(RunFolder(run).read_metrics("midtrain")), "metric")
+    osim.until(run, lambda: bool(RunFolder(run).read_metrics("midtrain")), "metric")
     assert "saves and ends" in osim("launch", "cancel", run, "--save")
-    until(lambda: has_ended(run), "end")
+    osim.until(run, lambda: has_ended(run), "end")
     assert history(run)[-1] == "ended 4" and len(list_checkpoints(run / "checkpoints")) == 1
     osim(*launch, "--wait")
     assert history(run)[-1] == "ended 0"
@@ -110,10 +110,10 @@ def test_job_that_waits_says_why_and_a_cancelled_one_exits_4(osim: Osim, corpus:
     run = osim.folder / "run"
     held = osim.cluster(nodes=1, sbatch_flags={"begin": "now+1hour"})
     osim("launch", "midtrain", "--recipe", recipe, "--cluster", held, "--out", run)
-    until(lambda: "BeginTime" in osim("launch", "status", run), "reason")
+    osim.until(run, lambda: "BeginTime" in osim("launch", "status", run), "reason")
     assert "PENDING (BeginTime" in osim("why", run)
     assert "cancelled" in osim("launch", "cancel", run)
-    until(lambda: "CANCELLED" in osim("launch", "status", run), "cancellation")
+    osim.until(run, lambda: "CANCELLED" in osim("launch", "status", run), "cancellation")
 
 
 def test_what_slurm_refuses_is_refused_with_its_own_words(osim: Osim, corpus: Corpus) -> None:
@@ -126,7 +126,7 @@ def test_what_slurm_refuses_is_refused_with_its_own_words(osim: Osim, corpus: Co
 def test_wall_time_limit_shorter_than_the_job_gives_a_chain_of_requeues_that_completes(
     short_of_time: Path, osim: Osim
 ) -> None:
-    until(lambda: has_ended(short_of_time), "end of the chain", timeout_s=800)
+    osim.until(short_of_time, lambda: has_ended(short_of_time), "end of the chain", timeout_s=800)
     told = history(short_of_time)
     assert told[-1] == "ended 0", told
     assert "asked to requeue" in told and any(words.startswith("requeued: time limit near, saved") for words in told)

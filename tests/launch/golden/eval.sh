@@ -80,13 +80,19 @@ failed_with() {
   return 1
 }
 
+# A busy controller may not answer at once.
 again() {
+  local pause_s words
   if ((attempt >= max_requeues)); then
     note "ended $1: no attempt left"
     exit "$1"
   fi
   note "requeued: $2"
-  scontrol requeue "$SLURM_JOB_ID"
+  for pause_s in 1 4 10 0; do
+    words=$(scontrol requeue "$SLURM_JOB_ID" 2>&1) && exit "$1"
+    sleep "$pause_s"
+  done
+  note "ended $1: not requeued: ${words//$'\n'/ }"
   exit "$1"
 }
 
