@@ -104,6 +104,12 @@ class Cluster:
             check=True,
         ).stdout
 
+    def accepts(self, *command: str) -> bool:
+        """Whether a client command succeeds."""
+        client = (_path(command[0]), *command[1:])
+        environment = os.environ | self.environment
+        return subprocess.run(client, env=environment, capture_output=True, timeout=60, check=False).returncode == 0
+
     def told(self) -> str:
         """The jobs as Slurm has them, and the ends of the daemons' logs."""
         jobs = self.run("scontrol", "show", "jobs", "--oneliner")
@@ -259,7 +265,7 @@ StorageLoc=slurm_acct
                 "--innodb-buffer-pool-size=64M",
                 "--innodb-flush-log-at-trx-commit=0",
             ],
-            lambda: self._succeeds("mariadb", "--no-defaults", "-uroot", "-S", str(sock), "-e", "select 1"),
+            lambda: self.accepts("mariadb", "--no-defaults", "-uroot", "-S", str(sock), "-e", "select 1"),
             forks=False,
         )
         grants = "".join(
@@ -271,8 +277,8 @@ StorageLoc=slurm_acct
         )
         self._daemon("slurmdbd", [], lambda: _listens(self._database_port))
         for entity in (["cluster", "osim"], ["account", "osim"], ["user", "root", "account=osim"]):
-            self._wait(lambda e=entity: self._succeeds("sacctmgr", "-i", "-Q", "add", *e), f"sacctmgr add {entity}")
-        self._daemon("slurmctld", ["-f", str(self.conf), "-c"], lambda: self._succeeds("scontrol", "ping"))
+            self._wait(lambda e=entity: self.accepts("sacctmgr", "-i", "-Q", "add", *e), f"sacctmgr add {entity}")
+        self._daemon("slurmctld", ["-f", str(self.conf), "-c"], lambda: self.accepts("scontrol", "ping"))
         for n in range(1, NODES + 1):
             self._daemon(
                 "slurmd",
@@ -333,18 +339,6 @@ StorageLoc=slurm_acct
         done = subprocess.run([_path(program), *arguments], capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             raise CannotRun(f"{program} failed: {done.stderr[-2000:]}{done.stdout[-2000:]}")
-
-    def _succeeds(self, program: str, *arguments: str) -> bool:
-        return (
-            subprocess.run(
-                [_path(program), *arguments],
-                env=os.environ | self.environment,
-                capture_output=True,
-                timeout=60,
-                check=False,
-            ).returncode
-            == 0
-        )
 
 
 def _path(program: str) -> str:

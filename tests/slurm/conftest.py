@@ -108,11 +108,8 @@ def osim(slurm: Cluster, tmp_path: Path) -> Iterator[Osim]:
 
 
 def cancel_all(slurm: Cluster) -> None:
-    """No job of a test outlives it, except those that other tests wait for."""
-    ids = [
-        line.split()[0] for line in slurm.run("squeue", "-h", "-o", "%A %j").splitlines() if "background" not in line
-    ]
-    if ids:
+    """No job of a test outlives it."""
+    if ids := slurm.run("squeue", "-h", "-o", "%A").split():
         slurm.run("scancel", *ids)
 
 
