@@ -109,7 +109,7 @@ def test_what_slurm_refuses_is_refused_with_its_own_words(osim: Osim, corpus: Co
     assert "invalid partition" in told and "sbatch --test-only" in told
 
 
-def test_wall_time_limit_that_is_too_short_gives_a_requeue_and_a_run_that_completes(
+def test_wall_time_limit_shorter_than_the_run_gives_a_requeue_and_a_run_that_completes(
     osim: Osim, corpus: Corpus
 ) -> None:
     """Limits are in minutes and a crowded machine has its own pace, so this one is shortened once the run trains."""
