@@ -26,6 +26,8 @@ NODES = 4
 DAEMONS = "daemons"
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 120.0
+JOBS_END_TIMEOUT_S = 45.0
+"""Longer than KillWait, after which Slurm kills a job."""
 SUPER = "/usr/sbin:/sbin"
 
 
@@ -122,9 +124,7 @@ class Cluster:
             self._guard.wait()
             self._guard = None
         if self.conf.exists() and self._daemons:
-            subprocess.run(
-                ["scancel", "--user=root"], env=os.environ | self.environment, capture_output=True, check=False
-            )
+            self._end_jobs()
         # The state is thrown away: nobody needs an orderly end, so all are asked at once.
         for pid in self._daemons:
             with contextlib.suppress(ProcessLookupError):
@@ -133,6 +133,13 @@ class Cluster:
             _end(pid)
         self._daemons.clear()
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def _end_jobs(self) -> None:
+        """Cancel what runs and wait for it: a job's own daemons (slurmstepd) would outlive the others."""
+        self.accepts("scancel", "--user=root")
+        deadline = time.monotonic() + JOBS_END_TIMEOUT_S
+        while self.accepts("squeue", "-h") and self.run("squeue", "-h") and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def _start_guard(self) -> None:
         command = [sys.executable, "-m", "tests.slurm.guard", str(os.getpid()), str(self.root)]
