@@ -114,7 +114,10 @@ class Cluster:
 
     def told(self) -> str:
         """The jobs as Slurm has them, and the ends of the daemons' logs."""
-        jobs = self.run("scontrol", "show", "jobs", "--oneliner")
+        try:
+            jobs = self.run("scontrol", "show", "jobs", "--oneliner")
+        except subprocess.SubprocessError as e:
+            jobs = str(e)
         return "\n".join([jobs, *(f"{name}:\n{self._log(name)}" for name in ("slurmctld.log", "slurmd."))])
 
     def stop(self) -> None:
